@@ -114,13 +114,13 @@ func (c Choice) Check(experiment *scenarios.Experiment, list []scenarios.Resolve
 	return nil
 }
 
-// Confine starts this program with args in the sandbox that the lab needs, with input as its
-// standard input, and returns its exit status.
-func (c Choice) Confine(ctx context.Context, args []string, input []byte) (int, error) {
+// Confine starts this program with args in the sandbox that the lab needs and returns its exit
+// status.
+func (c Choice) Confine(ctx context.Context, args []string, give sandbox.Handover) (int, error) {
 	if c.AllowHostChanges {
-		return sandbox.RunAsRoot(ctx, args, input)
+		return sandbox.RunAsRoot(ctx, args, give)
 	}
-	return sandbox.Run(ctx, args, input)
+	return sandbox.Run(ctx, args, give)
 }
 
 // Sandboxed reports whether this program, started again in the sandbox, makes the run.

@@ -76,7 +76,8 @@ func earlyQueue(t *testing.T, lab *orderedLab, early bool) (*queue, *trial) {
 	for i := range plan.Scenarios {
 		plan.Scenarios[i].DUT.VCPUs = 0 // so that a host of one CPU holds two
 	}
-	r := Request{Job: Job{Plan: plan, View: &silent{}}, Lab: lab, Folder: folder, EarlyBoot: early}
+	job := Job{Plan: plan, View: &silent{}, Folder: folder}
+	r := Request{Job: job, Lab: lab, EarlyBoot: early}
 	q := newQueue(r, newRun(r))
 	slot, _ := q.next()
 	first, err := q.begin(slot, lab, nil)
@@ -136,7 +137,7 @@ func TestEarlyBoot_Abandoned(t *testing.T) {
 	if got := lab.events[len(lab.events)-1]; got != "end 2" {
 		t.Errorf("the last event is %q, want the end of machine 2", got)
 	}
-	if _, err := os.Stat(dut.folder.File("")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(dut.folder.File(".")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the folder of the trial is left: %v", err)
 	}
 }

@@ -9,29 +9,32 @@ import (
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/results"
-	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 )
 
 // Job is a plan with everything that running it takes.
 type Job struct {
-	Plan     *Plan
-	Choice   labs.Choice
-	Store    *guest.Store
-	Cache    string // folder for facts about the host; see embedded.Options
-	Out      string // path of the run folder, which Run makes
-	View     View
-	Baseline *compare.Baseline // compared with the run at its end; may be nil
-	ID       string            // of the run
-	Version  string            // of the program
+	Plan    *Plan
+	Choice  labs.Choice
+	Store   *guest.Store
+	Cache   string          // folder for facts about the host; see embedded.Options
+	Folder  *results.Folder // of the run; nil: one that ends with the lab
+	Resume  *results.Run    // unfinished run in the folder, which Run goes on with; nil: a new one
+	View    View
+	ID      string // of the run
+	Version string // of the program
 }
 
 // order returns what the labs may know of the job.
 func (j Job) order() labs.Order {
+	label := ""
+	if j.Folder != nil {
+		label = j.Folder.Path()
+	}
 	return labs.Order{
 		Choice: j.Choice, Experiment: j.Plan.Experiment, Scenarios: j.Plan.Scenarios,
-		Store: j.Store, Cache: j.Cache, Label: j.Out, Note: func(text string) { j.View.Note(text) },
+		Store: j.Store, Cache: j.Cache, Label: label, Note: func(text string) { j.View.Note(text) },
 	}
 }
 
@@ -51,7 +54,7 @@ func (j Job) Run(ctx context.Context) (run *results.Run, err error) {
 }
 
 // open makes all that trials need: the site of the lab (with the named tools of the host for its
-// machines), the run folder and the lab. leave ends the lab and releases the site.
+// machines), what the run folder holds from the start, and the lab. leave ends the lab and releases the site.
 func (j Job) open(ctx context.Context, tools []string) (r Request, leave func() error, err error) {
 	site, err := j.order().Settle(ctx, tools)
 	if err != nil {
@@ -63,18 +66,19 @@ func (j Job) open(ctx context.Context, tools []string) (r Request, leave func() 
 		}
 	}()
 	r = Request{Job: j, Materials: site.Materials, EarlyBoot: site.EarlyBoot}
-	if j.Out == "" { // the caller keeps no run folder
-		j.Out = filepath.Join(site.Folder, "run")
+	if r.Folder == nil { // the caller keeps no run folder
+		if r.Folder, err = results.Create(filepath.Join(site.Folder, "run")); err != nil {
+			return r, nil, err
+		}
 	}
-	if r.Folder, err = results.Create(j.Out); err != nil {
-		return r, nil, err
-	}
-	asRun, err := j.Plan.Experiment.MarshalYAML()
-	if err == nil {
-		err = r.Folder.SaveExperiment(asRun)
-	}
-	if err != nil {
-		return r, nil, err
+	if r.Resume == nil {
+		asRun, err := j.Plan.Experiment.MarshalYAML()
+		if err == nil {
+			err = r.Folder.SaveExperiment(asRun)
+		}
+		if err != nil {
+			return r, nil, err
+		}
 	}
 	all, err := site.Open(ctx)
 	if err != nil {

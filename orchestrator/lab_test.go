@@ -43,7 +43,13 @@ func TestMain(m *testing.M) {
 }
 
 func enterSandbox() int {
-	status, err := sandbox.Run(context.Background(), os.Args[1:], nil)
+	give := sandbox.Handover{}
+	if cache, err := os.UserCacheDir(); err == nil {
+		if folder, err := os.Open(filepath.Join(cache, "ctload")); err == nil {
+			give.Writable = append(give.Writable, folder)
+		}
+	}
+	status, err := sandbox.Run(context.Background(), os.Args[1:], give)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -235,8 +241,8 @@ func (p play) request(t testing.TB) Request {
 	})
 	s := &stage{Lab: lab, t: t, booted: p.booted, joined: p.joined, when: p.when, act: p.act}
 	return Request{
-		Job:       Job{Plan: plan, View: s, ID: "test", Version: "test"},
-		Materials: p.materials(t, plan), Lab: s, Folder: folder,
+		Job:       Job{Plan: plan, View: s, ID: "test", Version: "test", Folder: folder},
+		Materials: p.materials(t, plan), Lab: s,
 	}
 }
 

@@ -24,21 +24,61 @@ type queue struct {
 	open     []Slot // not begun, or due to be repeated
 	begun    int
 	underWay int
-	repeated []int // how many trials of each scenario were queued once more
-	labs     int   // labs that still take trials
-	ended    error // why the queue hands out no more trials
+	repeated []int     // how many trials of each scenario were queued once more
+	labs     int       // labs that still take trials
+	ended    error     // why the queue hands out no more trials
+	origin   time.Time // of the run's seconds, which leave out the time before it was resumed
 }
 
 func newQueue(r Request, run *results.Run) *queue {
 	q := &queue{
-		Request: r, run: run, open: slices.Clone(r.Plan.Order), labs: 1 + len(r.Beside),
-		repeated: make([]int, len(r.Plan.Scenarios)),
+		Request: r, run: run, labs: 1 + len(r.Beside), repeated: make([]int, len(r.Plan.Scenarios)),
+		origin: time.Now().Add(-time.Duration(run.Seconds * float64(time.Second))),
+	}
+	for _, slot := range r.Plan.Order {
+		made := func(t results.Trial) bool { return t.Number == slot.Number }
+		if slices.ContainsFunc(run.Scenarios[slot.Scenario].Trials, made) {
+			q.begun++
+		} else {
+			q.open = append(q.open, slot)
+		}
+	}
+	for i := range run.Scenarios {
+		q.takeOver(i)
 	}
 	q.changed = sync.NewCond(&q.mu)
 	if len(r.Beside) > 0 {
 		q.View = beside{r.View}
 	}
 	return q
+}
+
+// takeOver counts the repeated trials of a scenario that a resumed run has, and queues the attempts
+// that were due when the run ended.
+func (q *queue) takeOver(scenario int) {
+	trials := q.run.Scenarios[scenario].Trials
+	// attempt returns how many attempts came before that trial.
+	attempt := func(number int) (n int) {
+		for at := number; at > 0; n++ {
+			i := slices.IndexFunc(trials, func(t results.Trial) bool { return t.RepeatedAs == at })
+			if i < 0 {
+				break
+			}
+			at = trials[i].Number
+		}
+		return n
+	}
+	for _, t := range trials {
+		if more := t.Number - q.Plan.Experiment.Trials; more > 0 {
+			q.begun++
+			q.repeated[scenario] = max(q.repeated[scenario], more)
+		}
+	}
+	for _, t := range trials {
+		if n := attempt(t.Number); t.Spoilt() && t.RepeatedAs == 0 && n < q.Plan.Retries {
+			q.repeat(Slot{Scenario: scenario, Number: t.Number, Attempt: n})
+		}
+	}
 }
 
 // failedBootsInARow is the number of failed boots after which a lab gives up: the next boot would
@@ -174,6 +214,7 @@ func (q *queue) keep(t *trial) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	record(q.run, t.slot, t.result, t.Lab.About())
+	q.run.Seconds = time.Since(q.origin).Seconds()
 	again := t.result.Spoilt() && t.slot.Attempt < q.Plan.Retries
 	if again {
 		q.repeat(t.slot)

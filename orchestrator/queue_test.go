@@ -8,6 +8,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/results"
@@ -48,7 +51,8 @@ func perform(t *testing.T, labs ...*mortalLab) (*results.Run, *silent, error) {
 	}
 	view := new(silent)
 	job := Job{Plan: planned(t, threeScenarios), View: view, ID: "x"}
-	r := Request{Job: job, Lab: labs[0], Folder: folder}
+	job.Folder = folder
+	r := Request{Job: job, Lab: labs[0]}
 	for _, lab := range labs[1:] {
 		r.Beside = append(r.Beside, lab)
 	}
@@ -109,8 +113,8 @@ func TestQueue_Retries(t *testing.T) {
 	}
 	plan := planned(t, threeScenarios) // two trials of each
 	plan.Retries = 2
-	job := Job{Plan: plan, View: new(silent), ID: "x"}
-	r := Request{Job: job, Lab: new(brokenLab), Folder: folder}
+	job := Job{Plan: plan, View: new(silent), ID: "x", Folder: folder}
+	r := Request{Job: job, Lab: new(brokenLab)}
 	run := newRun(r)
 	q := newQueue(r, run)
 	lost := results.Reason{Code: results.CodeLostCPU, Text: "the DUT waited for a CPU"}
@@ -169,5 +173,35 @@ func TestWhyInvalid_Limits(t *testing.T) {
 		if words := trial.WhyInvalid(); !strings.Contains(words, "Fix: ") {
 			t.Errorf("%s: %s", limit, words)
 		}
+	}
+}
+
+// TestQueue_Resume goes on with a run: trials that were made stay, missing ones are queued, and so
+// are attempts that were due when the run ended.
+func TestQueue_Resume(t *testing.T) {
+	plan := planned(t, threeScenarios) // two trials of each
+	plan.Retries = 2
+	r := Request{Job: Job{Plan: plan, View: new(silent)}, Lab: new(brokenLab)}
+	spoilt := func(number, repeated int) results.Trial {
+		trial := results.Trial{Number: number, RepeatedAs: repeated, Verdict: results.Invalid}
+		trial.Invalidate(results.Reason{Code: results.CodeLostCPU, Text: "waited"})
+		return trial
+	}
+	run := newRun(r)
+	run.Seconds = 100
+	run.Scenarios[0].Trials = []results.Trial{{Number: 1}, {Number: 2}}                // whole
+	run.Scenarios[1].Trials = []results.Trial{spoilt(1, 3), {Number: 3}}               // 2 is missing
+	run.Scenarios[2].Trials = []results.Trial{spoilt(1, 4), {Number: 2}, spoilt(4, 0)} // once more
+	q := newQueue(r, run)
+	want := []Slot{{Scenario: 1, Number: 2}, {Scenario: 2, Number: 5, Repeats: 4, Attempt: 2}}
+	if diff := cmp.Diff(want, q.open); diff != "" {
+		t.Errorf("queued (-want +got):\n%s", diff)
+	}
+	if q.begun != 7 || time.Since(q.origin) < 100*time.Second {
+		t.Errorf("%d trials were begun, %v ago", q.begun, time.Since(q.origin))
+	}
+	plan.Retries = 1
+	if q := newQueue(r, run); len(q.open) != 1 {
+		t.Errorf("queued with one retry: %+v", q.open)
 	}
 }

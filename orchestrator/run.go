@@ -12,6 +12,7 @@ import (
 
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/vm"
 )
 
@@ -34,15 +35,22 @@ type Request struct {
 	Lab       vm.Lab
 	Beside    []vm.Lab // further labs of the same kind: trials run in all of them concurrently
 	EarlyBoot bool     // Lab.Boot heeds [vm.Machine.Linked]
-	Folder    *results.Folder
 }
 
 // Run performs every trial of a plan and returns the measurements, also beside an error: when ctx
 // ends (the run is then marked as interrupted), when the lab breaks, or when machines do not boot.
-// It updates the run folder after each trial. A baseline of another kind also is an error, a
-// *compare.UnlikeError.
+// It updates the run folder after each trial; until a clean end the run is marked as unfinished.
+// Another experiment, host or ctload than that of the run to resume is a *compare.UnlikeError.
 func Run(ctx context.Context, r Request) (*results.Run, error) {
 	run := newRun(r)
+	if r.Resume != nil {
+		if err := compare.Continues(r.Resume, run); err != nil {
+			return nil, err
+		}
+		run = r.Resume
+		run.Interrupted = false
+	}
+	run.Unfinished, run.Planned = true, len(r.Plan.Order)
 	if err := r.save(run); err != nil {
 		return run, err
 	}
@@ -56,6 +64,7 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 		return run, errors.Join(err, r.save(run))
 	}
 	err := conclude(run, r)
+	run.Unfinished = err != nil
 	return run, errors.Join(err, r.save(run))
 }
 
@@ -67,9 +76,6 @@ func conclude(run *results.Run, r Request) error {
 		s := &run.Scenarios[i]
 		outcomes, err := results.CheckThresholds(r.Plan.thresholds[i], s)
 		s.Thresholds, errs = outcomes, append(errs, err)
-	}
-	if r.Baseline != nil {
-		errs = append(errs, r.Baseline.Judge(run))
 	}
 	return errors.Join(errs...)
 }
@@ -128,7 +134,6 @@ func record(run *results.Run, slot Slot, trial results.Trial, about vm.About) {
 	if trial.Modules != nil {
 		e.Modules = inAll(e.Modules, trial.Modules)
 	}
-	run.Seconds = time.Since(run.Started).Seconds()
 }
 
 func (r Request) save(run *results.Run) error { return r.Folder.Save(run) }

@@ -97,8 +97,8 @@ func TestRunWithoutMachines(t *testing.T) {
 				t.Fatal(err)
 			}
 			lab, view := &brokenLab{errs: tc.errs}, &silent{}
-			job := Job{Plan: planned(t, threeScenarios), View: view, ID: "x"}
-			run, err := Run(t.Context(), Request{Job: job, Lab: lab, Folder: folder})
+			job := Job{Plan: planned(t, threeScenarios), View: view, ID: "x", Folder: folder}
+			run, err := Run(t.Context(), Request{Job: job, Lab: lab})
 			if err == nil || !strings.Contains(err.Error(), tc.word) || lab.boots != tc.boots {
 				t.Errorf("%v after %d boots; want an error with %q after %d", err, lab.boots,
 					tc.word, tc.boots)
@@ -132,9 +132,9 @@ func TestRunThatIsInterrupted(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	job := Job{Plan: planned(t, threeScenarios), View: &silent{}}
+	job := Job{Plan: planned(t, threeScenarios), View: &silent{}, Folder: folder}
 	lab := &brokenLab{errs: []error{ctx.Err()}}
-	run, err := Run(ctx, Request{Job: job, Lab: lab, Folder: folder})
+	run, err := Run(ctx, Request{Job: job, Lab: lab})
 	if !errors.Is(err, context.Canceled) || !run.Interrupted {
 		t.Errorf("%v, interrupted %v", err, run.Interrupted)
 	}

@@ -223,6 +223,15 @@ func (f *Folder) rewind(run *Run) error {
 	made := map[string]bool{}
 	for i := range run.Scenarios {
 		s := &run.Scenarios[i]
+		for j := range s.Trials {
+			if t := &s.Trials[j]; t.Cut() {
+				for k := range s.Trials {
+					if s.Trials[k].RepeatedAs == t.Number {
+						s.Trials[k].RepeatedAs = 0
+					}
+				}
+			}
+		}
 		s.Trials = slices.DeleteFunc(s.Trials, func(t Trial) bool { return t.Cut() })
 		s.Thresholds = nil
 		for _, t := range s.Trials {

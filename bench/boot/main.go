@@ -73,7 +73,7 @@ func run(ctx context.Context) (int, error) {
 			return 0, fmt.Errorf("build the bare init: %w: %s", err, out)
 		}
 		args := append(slices.Clone(os.Args[1:]), "-bare", path)
-		return sandbox.Run(context.WithoutCancel(ctx), args, nil)
+		return sandbox.Run(context.WithoutCancel(ctx), args, sandbox.Handover{})
 	}
 	kernel, err := store.Kernel(ctx, *kernelName)
 	if err != nil {

@@ -20,6 +20,7 @@ func doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer catchSignals(cmd)()
 			findings := labs.ExamineHosts(cmd.Context(), connect)
 			if len(connect) == 0 {
 				findings = labs.Examine(cmd.Context(), cache)

@@ -21,6 +21,7 @@ before it makes it. ctload gc removes only what is recorded and carries the run'
 live runs alone.`,
 		Args: takesNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			defer catchSignals(cmd)()
 			nothing := true
 			err := labs.Collect(cmd.Context(), connect, dryRun, func(f journal.Finding) {
 				if f.State != journal.Skipped {

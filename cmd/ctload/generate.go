@@ -86,6 +86,7 @@ func generate(cmd *cobra.Command, target string, f *generateFlags) error {
 	if err != nil {
 		return err
 	}
+	defer catchSignals(cmd)()
 	show := live{w: cmd.ErrOrStderr(), terminal: terminal(cmd.ErrOrStderr())}
 	result, err := generators.Run(cmd.Context(), f.spec, show.progress)
 	show.end()

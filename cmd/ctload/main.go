@@ -5,9 +5,7 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/agent/faults"
@@ -37,9 +35,5 @@ func main() {
 	if role, ok := roles[filepath.Base(os.Args[0])]; ok {
 		os.Exit(role())
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(status)
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }

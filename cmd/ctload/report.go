@@ -63,8 +63,11 @@ run once more, and ends with the exit status that ctload run would have ended wi
 			} else {
 				err = f.print(cmd.OutOrStdout(), run, folder)
 			}
-			if err != nil || baseline == nil && f.thresholds == nil {
+			switch {
+			case err != nil:
 				return host(err)
+			case baseline == nil && f.thresholds == nil:
+				return run.Part(args[0])
 			}
 			return conclusion(run)
 		},

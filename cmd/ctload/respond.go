@@ -109,6 +109,7 @@ func respond(cmd *cobra.Command, spec responders.Spec) error {
 	if err := checkNamespace(spec.Namespace); err != nil {
 		return err
 	}
+	defer catchSignals(cmd)()
 	responder, err := responders.Listen(cmd.Context(), spec)
 	if errors.Is(err, sockets.ErrInitialNamespace) {
 		return ownNamespace(err)

@@ -21,6 +21,7 @@ import (
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/reports/progress"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt"
@@ -44,6 +45,7 @@ type runFlags struct {
 	retries   int
 	seed      uint64
 	out       string
+	resume    string // folder of an unfinished run
 	dryRun    bool
 	choice    labs.Choice
 	texts     map[string][]string // paths of rules and sysctls, by key
@@ -60,11 +62,18 @@ Each trial boots a virtual machine of its own, in a lab that needs no root and l
 behind. --driver and --connect choose another lab.
 
 The table goes to stdout, progress to stderr, and everything measured into the run folder.`,
-		Args: needs(1, 1, experimentArgument),
-		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
+		Args: func(cmd *cobra.Command, args []string) error {
+			if f.resume != "" {
+				return takesNothing(cmd, args)
+			}
+			return needs(1, 1, experimentArgument)(cmd, args)
+		},
+		RunE: f.run,
 	}
 	flags := cmd.Flags()
 	f.registerLab(flags)
+	flags.Var(textFlag(&f.resume, "run", "runs/last"), "resume",
+		"make the missing trials of this unfinished run, and no new run")
 	flags.Var(countFlag(&f.trials, 1, scenarios.MaxTrials), "trials",
 		"trials of each scenario (default: as the experiment says)")
 	retries := countFlag(&f.retries, 0, maxRetries).withDefault(defaultRetries)
@@ -76,8 +85,11 @@ The table goes to stdout, progress to stderr, and everything measured into the r
 	return cmd
 }
 
-func (f *runFlags) run(cmd *cobra.Command, name string) error {
-	job, err := f.check(cmd, name)
+func (f *runFlags) run(cmd *cobra.Command, args []string) error {
+	if sandbox.Inside() {
+		return f.runInside(cmd, args)
+	}
+	job, baseline, err := f.check(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -87,22 +99,103 @@ func (f *runFlags) run(cmd *cobra.Command, name string) error {
 	if err := equip(&job); err != nil {
 		return err
 	}
-	here := func() error { return f.runHere(cmd, job) }
-	if sandbox.Inside() {
-		return here()
-	}
 	about := fmt.Sprintf("%s: %s, about %s", job.Plan.Experiment.Name,
 		count(len(job.Plan.Order), "trial"), job.Plan.Expect(f.choice, job.Cache))
 	if repeats := job.Plan.Repeats(); repeats != "" {
 		about += "; each is " + repeats
 	}
 	fmt.Fprintln(cmd.ErrOrStderr(), about)
-	err = runInLab(cmd, job, here, "--out", f.out)
-	_, unmeasured := results.Open(f.out)
-	if unmeasured == nil && cmd.Context().Err() == nil && terminal(cmd.ErrOrStderr()) {
-		fmt.Fprint(cmd.ErrOrStderr(), whatNext(os.Args[0], name, f.out))
+	defer catchSignals(cmd)()
+	keepPipes()
+	if err := tryRules(cmd, job.Plan); err != nil {
+		return err
 	}
-	return err
+	if err := job.Prepare(cmd.Context()); err != nil {
+		return interrupted(cmd, err, "interrupted before anything was measured")
+	}
+	if err := f.open(&job); err != nil {
+		return err
+	}
+	defer job.Folder.Close()
+	if job.Choice.Sandboxed() {
+		err = confine(cmd, job, sandbox.Handover{Writable: []*os.File{job.Folder.Directory()}},
+			"--out", f.out)
+	} else {
+		err = measure(cmd, job)
+	}
+	run, loadErr := job.Folder.Load()
+	if loadErr != nil { // nothing was measured
+		return cmp.Or(interrupted(cmd, err, "interrupted before anything was measured"), loadErr)
+	}
+	if baseline != nil && run.Part("") == nil {
+		err = errors.Join(err, baseline.Judge(run), job.Folder.Save(run))
+	}
+	err = errors.Join(err, f.print(cmd.OutOrStdout(), run, job.Folder))
+	fmt.Fprintf(cmd.ErrOrStderr(), "run folder: %s\n", f.out)
+	if err != nil {
+		return interrupted(cmd, err, "interrupted; what was measured is kept: "+
+			"ctload run --resume "+f.out+" makes the rest")
+	}
+	if terminal(cmd.ErrOrStderr()) {
+		fmt.Fprint(cmd.ErrOrStderr(), whatNext(os.Args[0], job.Plan.Experiment.Name, f.out))
+	}
+	return conclusion(run)
+}
+
+// open makes the folder of a new run, under the next free name where ctload has chosen it, or opens
+// that of the run to resume.
+func (f *runFlags) open(job *orchestrator.Job) (err error) {
+	switch {
+	case f.resume != "":
+		job.Folder, job.Resume, err = results.Resume(f.resume)
+	case f.out != "":
+		job.Folder, err = results.Create(f.out)
+	default:
+		at := time.Now().Format("20060102-150405")
+		job.Folder, err = results.CreateFree(
+			filepath.Join("runs", job.Plan.Experiment.Name+"-"+at))
+	}
+	if err != nil {
+		return host(err)
+	}
+	f.out = job.Folder.Path()
+	job.ID = filepath.Base(f.out)
+	return nil
+}
+
+// runInside makes the run in the sandbox: the command outside has checked it, made its folder, and
+// prints it.
+func (f *runFlags) runInside(cmd *cobra.Command, args []string) error {
+	defer catchSignals(cmd)()
+	keepPipes()
+	job, err := f.plan(cmd, args)
+	if err == nil {
+		err = equip(&job)
+	}
+	if err == nil {
+		job.Folder, err = results.Attach(f.out)
+	}
+	if err == nil && f.resume != "" {
+		job.Resume, err = job.Folder.Load()
+	}
+	if err != nil {
+		return err
+	}
+	defer job.Folder.Close()
+	job.ID = filepath.Base(f.out)
+	return measure(cmd, job)
+}
+
+// measure makes the run in this process.
+func measure(cmd *cobra.Command, job orchestrator.Job) error {
+	view := progress.New(os.Stderr)
+	job.View = view
+	_, err := job.Run(cmd.Context())
+	_ = view.Close() // a terminal that is gone ends no measurement
+	if err != nil && cmd.Context().Err() != nil {
+		return &statusError{status: statusInterrupted}
+	}
+	return host(err)
 }
 
 // interrupted returns the error of a command that ends with err: text after an interrupt.
@@ -113,24 +206,21 @@ func interrupted(cmd *cobra.Command, err error, text string) error {
 	return host(err)
 }
 
-// runInLab calls here where this process makes the lab. Else it runs the same command again in the
-// sandbox, with the decisions of this process and the text of the experiment as it was read.
-// Signals reach it through the sandbox, which then ends by itself.
-func runInLab(cmd *cobra.Command, job orchestrator.Job, here func() error, more ...string) error {
-	ctx := cmd.Context()
-	if err := tryRules(cmd, job.Plan); err != nil {
-		return err
-	}
-	if err := job.Prepare(ctx); err != nil {
-		return interrupted(cmd, err, "interrupted before anything was measured")
-	}
-	if !job.Choice.Sandboxed() {
-		return here()
-	}
+// confine runs the same command again in the sandbox, with the decisions of this process and the
+// text of the experiment as it was read. Signals reach it through the sandbox, which then ends by
+// itself.
+func confine(
+	cmd *cobra.Command, job orchestrator.Job, give sandbox.Handover, more ...string,
+) error {
 	seed := strconv.FormatUint(job.Plan.Seed, 10)
 	args := slices.Concat(os.Args[1:], []string{"--seed", seed}, more)
-	text := job.Plan.Experiment.Bundle()
-	status, err := job.Choice.Confine(context.WithoutCancel(ctx), args, text)
+	give.Input = job.Plan.Experiment.Bundle()
+	// A cache that cannot be written serves as far as it is filled.
+	if cache, err := os.Open(job.Cache); err == nil {
+		defer cache.Close()
+		give.Writable = append(give.Writable, cache)
+	}
+	status, err := job.Choice.Confine(context.WithoutCancel(cmd.Context()), args, give)
 	if err == nil && status != statusOK {
 		err = &statusError{status: status}
 	}
@@ -168,32 +258,29 @@ func whatNext(program, experiment, out string) string {
 }
 
 // check refuses what cannot be run, or not be written at the end, before anything is prepared. It
-// returns a job that is not equipped.
-func (f *runFlags) check(cmd *cobra.Command, name string) (job orchestrator.Job, err error) {
+// returns a job that is not equipped, and the baseline, if there is one.
+func (f *runFlags) check(
+	cmd *cobra.Command, args []string,
+) (job orchestrator.Job, baseline *compare.Baseline, err error) {
 	if f.files, err = reports.ParseFiles(f.reports); err == nil {
-		job, err = f.plan(cmd, name)
+		job, err = f.plan(cmd, args)
 	}
-	if err != nil {
-		return job, err
-	}
-	if f.out == "" {
-		at := time.Now().Format("20060102-150405")
-		f.out = filepath.Join("runs", job.Plan.Experiment.Name+"-"+at)
-	}
-	if !sandbox.Inside() {
-		if err := results.CheckNew(f.out); err != nil {
-			return job, fmt.Errorf("--out: %w", err)
+	if err == nil && f.out != "" {
+		if err = results.CheckNew(f.out); err != nil {
+			err = fmt.Errorf("--out: %w", err)
 		}
 	}
-	job.Out, job.ID = f.out, filepath.Base(f.out)
-	if job.Baseline, err = f.load(cmd); err == nil && job.Baseline != nil {
-		err = job.Baseline.Check(job.Plan.Expected())
-		if err == nil && !sandbox.Inside() && job.Baseline.TooFew(job.Plan.Experiment.Trials) {
+	if err == nil {
+		baseline, err = f.load(cmd)
+	}
+	if err == nil && baseline != nil {
+		err = baseline.Check(job.Plan.Expected())
+		if err == nil && baseline.TooFew(job.Plan.Experiment.Trials) {
 			fmt.Fprintln(cmd.ErrOrStderr(), "warning: --baseline fails nothing with so few "+
 				"trials, since chance makes any difference too often; use --trials 3 on both sides")
 		}
 	}
-	return job, err
+	return job, baseline, err
 }
 
 // loadExperiment reads an experiment and prints its warnings. In the sandbox it uses the text that
@@ -226,9 +313,50 @@ func loadExperiment(
 	return experiment, err
 }
 
+// readExperiment reads the experiment of the argument, or that of the run to resume, and takes over
+// what that run was begun with.
+func (f *runFlags) readExperiment(
+	cmd *cobra.Command, args []string,
+) (*scenarios.Experiment, error) {
+	if f.resume == "" {
+		return loadExperiment(cmd, args[0], f.texts)
+	}
+	for _, other := range []string{
+		"scenario", "kernel", "trials", "out", "threshold", "dry-run", "rules", "rules6", "nft",
+		"sysctl-file",
+	} {
+		if err := exclusive(cmd, "resume", other); err != nil && !sandbox.Inside() {
+			return nil, err
+		}
+	}
+	folder, err := results.Open(f.resume)
+	if err != nil {
+		return nil, fmt.Errorf("--resume: %w", err)
+	}
+	defer folder.Close()
+	run, err := folder.Load()
+	if err != nil {
+		return nil, fmt.Errorf("--resume: %w", err)
+	}
+	e := run.Environment
+	f.seed = run.Seed
+	if !cmd.Flags().Changed("driver") && len(f.choice.Connect) == 0 && e.Driver != "" {
+		f.choice.Driver = e.Driver
+	}
+	if f.choice.Accelerator == "" && (e.Accelerator == libvirt.KVM || e.Accelerator == libvirt.TCG) {
+		f.choice.Accelerator = e.Accelerator
+	}
+	text, err := folder.Experiment()
+	if err != nil {
+		return nil, fmt.Errorf("--resume: %w", err)
+	}
+	experiment, _, err := scenarios.Parse(filepath.Join(f.resume, "experiment.yaml"), text)
+	return experiment, err
+}
+
 // plan loads the experiment, applies the flags, and settles the seed.
-func (f *runFlags) plan(cmd *cobra.Command, name string) (job orchestrator.Job, err error) {
-	experiment, err := loadExperiment(cmd, name, f.texts)
+func (f *runFlags) plan(cmd *cobra.Command, args []string) (job orchestrator.Job, err error) {
+	experiment, err := f.readExperiment(cmd, args)
 	if err == nil && len(f.kernels) > 0 {
 		err = experiment.SetKernels(f.kernels)
 	}
@@ -250,23 +378,6 @@ func (f *runFlags) plan(cmd *cobra.Command, name string) (job orchestrator.Job, 
 	}
 	job.Plan.Retries = f.retries
 	return job, f.choice.Check(experiment, job.Plan.Scenarios)
-}
-
-func (f *runFlags) runHere(cmd *cobra.Command, job orchestrator.Job) error {
-	view := progress.New(os.Stderr)
-	job.View = view
-	run, err := job.Run(cmd.Context())
-	err = errors.Join(err, view.Close())
-	if run != nil {
-		// Where even the folder cannot be opened, the run is printed without charts.
-		folder, folderErr := results.Open(f.out)
-		err = errors.Join(err, folderErr, f.print(cmd.OutOrStdout(), run, folder))
-		fmt.Fprintf(cmd.ErrOrStderr(), "run folder: %s\n", f.out)
-	}
-	if err != nil {
-		return interrupted(cmd, err, "interrupted; what was measured is kept")
-	}
-	return conclusion(run)
 }
 
 // equip gives a job the folder of kernels, and of facts about the host.

@@ -49,6 +49,8 @@ func exitStatus(ctx context.Context, err error) int {
 		return statusOK
 	case ok:
 		return chosen.status
+	case is[*results.PartError](err):
+		return statusInvalid
 	case ctx.Err() != nil:
 		return statusInterrupted
 	case isHost(err) && !isUsage(err):
@@ -67,7 +69,7 @@ func host(err error) error {
 
 func isUsage(err error) bool {
 	return is[*scenarios.InvalidError](err) || is[*guest.UnknownKernelError](err) ||
-		is[*results.EvaluationError](err) ||
+		is[*results.EvaluationError](err) || is[*results.PartError](err) ||
 		is[*compare.UnlikeError](err) || is[*labs.UnfitError](err) || is[*libvirt.URIError](err)
 }
 

@@ -20,8 +20,9 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// socketEnv tells the command in the sandbox, where the user has another id, where the lab listens.
-const socketEnv = "CTLOAD_CONTROL_SOCKET"
+// socketName names the listening socket of the lab that the command outside of the sandbox hands
+// over to the command inside.
+const socketName = "control socket"
 
 func vmCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -40,6 +41,7 @@ listening, and keeps it up.
 		Short: "end the lab that is up",
 		Args:  takesNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			defer catchSignals(cmd)()
 			socket, err := control.Socket()
 			if err != nil {
 				return host(err)
@@ -55,47 +57,60 @@ func vmUpCommand() *cobra.Command {
 		Use:   "up EXPERIMENT",
 		Short: "make the lab of a scenario, the first unless one is named, and keep it up",
 		Args:  needs(1, 1, experimentArgument),
-		RunE:  func(cmd *cobra.Command, args []string) error { return f.vmUp(cmd, args[0]) },
+		RunE:  f.vmUp,
 	}
 	f.registerLab(cmd.Flags())
 	_ = cmd.Flags().MarkHidden("seed") // a lab without a load does not use it
 	return cmd
 }
 
-func (f *runFlags) vmUp(cmd *cobra.Command, name string) error {
-	job, err := f.plan(cmd, name)
+func (f *runFlags) vmUp(cmd *cobra.Command, args []string) (err error) {
+	job, err := f.plan(cmd, args)
 	if err == nil {
 		err = equip(&job)
 	}
 	if err != nil {
 		return err
 	}
+	defer catchSignals(cmd)()
 	if sandbox.Inside() {
-		return stand(cmd, job, os.Getenv(socketEnv))
+		server, err := control.Attach(sandbox.File(socketName))
+		if err != nil {
+			return host(err)
+		}
+		return stand(cmd, job, server)
 	}
 	socket, err := control.Socket()
-	if err == nil {
-		err = os.Setenv(socketEnv, socket)
-	}
 	if err != nil {
 		return host(err)
 	}
-	return runInLab(cmd, job, func() error { return stand(cmd, job, socket) })
-}
-
-// stand keeps the lab up until ctload vm down, or an interrupt, ends it.
-func stand(cmd *cobra.Command, job orchestrator.Job, socket string) (err error) {
 	server, err := control.Listen(socket)
 	if err != nil {
 		return host(err)
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
+	if err := job.Prepare(cmd.Context()); err != nil {
+		return interrupted(cmd, err, "interrupted before the lab was up")
+	}
+	if !job.Choice.Sandboxed() {
+		return stand(cmd, job, server)
+	}
+	file, err := server.File()
+	if err != nil {
+		return host(err)
+	}
+	defer file.Close()
+	return confine(cmd, job, sandbox.Handover{Files: map[string]*os.File{socketName: file}})
+}
+
+// stand keeps the lab up until ctload vm down, or an interrupt, ends it.
+func stand(cmd *cobra.Command, job orchestrator.Job, server *control.Server) error {
 	view := progress.New(os.Stderr)
 	job.View = view
 	quiet := sync.OnceValue(view.Close)
 	name := job.Plan.Experiment.Name + ", " + job.Plan.Scenarios[0].Name
 	about := control.About{Name: name, PID: sandbox.Caller()}
-	err = job.Stand(cmd.Context(), func(ctx context.Context, nodes map[string]vm.Node) error {
+	err := job.Stand(cmd.Context(), func(ctx context.Context, nodes map[string]vm.Node) error {
 		if err := quiet(); err != nil {
 			return err
 		}
@@ -135,6 +150,7 @@ func vmShellCommand() *cobra.Command {
 }
 
 func vmShell(cmd *cobra.Command, node string, argv []string) error {
+	defer catchSignals(cmd)()
 	socket, err := control.Socket()
 	if err != nil {
 		return host(err)

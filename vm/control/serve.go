@@ -19,7 +19,7 @@ import (
 )
 
 // Server is the lab's side.
-type Server struct{ listener net.Listener }
+type Server struct{ listener *net.UnixListener }
 
 // Listen opens the socket at path in place of a killed lab's. A lab that is up there is an error.
 func Listen(path string) (*Server, error) {
@@ -34,11 +34,30 @@ func Listen(path string) (*Server, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove the socket of a lab that is gone: %w", err)
 	}
-	listener, err := net.Listen("unix", path)
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("listen for callers of the lab: %w", err)
 	}
 	return &Server{listener}, nil
+}
+
+// File returns the listening socket as a file, to be handed over to another process; see [Attach].
+func (s *Server) File() (*os.File, error) { return s.listener.File() }
+
+// Attach serves a socket that another process listens on, and removes at its end.
+func Attach(file *os.File) (*Server, error) {
+	if file == nil {
+		return nil, errors.New("the sandbox was given no socket for callers of the lab")
+	}
+	listener, err := net.FileListener(file)
+	if err != nil {
+		return nil, fmt.Errorf("listen for callers of the lab: %w", err)
+	}
+	unix, ok := listener.(*net.UnixListener)
+	if !ok {
+		return nil, errors.New("listen for callers of the lab: it is no Unix socket")
+	}
+	return &Server{unix}, nil
 }
 
 // Close removes the socket.

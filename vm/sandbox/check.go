@@ -81,7 +81,7 @@ func RunCheck() int {
 }
 
 func tryAll(tap bool) error {
-	if err := arrange(); err != nil {
+	if err := arrange(nil); err != nil {
 		return err
 	}
 	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "check"}}

@@ -15,14 +15,15 @@ package sandbox
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,39 +37,108 @@ const (
 	CheckRole      = "ctload-sandbox-check"
 )
 
-// RuntimeDir is a folder in memory, private to the sandbox, with a path short enough for sockets
-// (AF_UNIX ends at 108 bytes). It covers the host's /dev/shm, which the sandbox does not need.
-const RuntimeDir = "/dev/shm"
+// orderEnv holds the [order] of a process of a sandbox, as JSON.
+const orderEnv = "CTLOAD_SANDBOX"
 
-// insideEnv holds the id, outside, of the process that made the sandbox.
-const insideEnv = "CTLOAD_SANDBOX"
+// order tells the supervisor and the command what they are. The descriptors that they inherit are
+// lifeFD, then those of Folders, which only the supervisor gets, then those of Files.
+type order struct {
+	Caller  int      // id, outside, of the process that made the sandbox
+	Life    uint64   // inode of the pipe at lifeFD
+	Space   uint64   // inode of the sandbox's PID namespace; 0 until the supervisor knows it
+	Folders []string // paths of the folders that may be written
+	Files   []string // names of further descriptors
+}
 
 // lifeFD is the descriptor on which the supervisor notices that the caller is gone.
 const lifeFD = 3
 
-// Inside reports whether this process runs in a sandbox made by [Run] or [RunAsRoot].
-func Inside() bool { return os.Getenv(insideEnv) != "" }
+// Handover is what the caller hands over to the command in the sandbox. All else of the host is
+// read-only there.
+type Handover struct {
+	Input    []byte     // its standard input
+	Writable []*os.File // open folders, writable at their paths
+	// Files are further descriptors, which [File] returns there, by name.
+	Files map[string]*os.File
+}
+
+// command returns the place of this process when it is the command of a sandbox. The variable is no
+// proof by itself: users and the processes of a sandbox pass it on. So the process must hold the
+// named life line, and live in the named namespace. Processes that it starts inherit neither.
+var command = sync.OnceValue(func() *place {
+	text := os.Getenv(orderEnv)
+	os.Unsetenv(orderEnv)
+	p := place{files: map[string]*os.File{}}
+	if json.Unmarshal([]byte(text), &p.order) != nil || p.Life == 0 || p.Space == 0 ||
+		inode(fmt.Sprintf("/proc/self/fd/%d", lifeFD)) != p.Life ||
+		inode("/proc/self/ns/pid") != p.Space {
+		return nil
+	}
+	unix.CloseOnExec(lifeFD)
+	for i, name := range p.Files {
+		fd := lifeFD + 1 + i
+		unix.CloseOnExec(fd)
+		p.files[name] = os.NewFile(uintptr(fd), name)
+	}
+	return &p
+})
+
+// place is what the command of a sandbox has.
+type place struct {
+	order
+	files map[string]*os.File
+}
+
+// inode returns the inode of a file; 0: there is none.
+func inode(path string) uint64 {
+	var stat unix.Stat_t
+	if unix.Stat(path, &stat) != nil {
+		return 0
+	}
+	return stat.Ino
+}
+
+// Inside reports whether this process is the command in a sandbox made by [Run] or [RunAsRoot].
+func Inside() bool { return command() != nil }
 
 // Caller returns the id of the process that the user started: the sandbox's maker, or this one.
 func Caller() int {
-	if pid, err := strconv.Atoi(os.Getenv(insideEnv)); err == nil {
-		return pid
+	if p := command(); p != nil {
+		return p.Caller
 	}
 	return os.Getpid()
 }
 
-// Run starts this program with args in a sandbox, with input as its standard input, and returns its
-// exit status. Run forwards the first SIGINT or SIGTERM; a second one ends the sandbox at once.
-// When ctx ends, Run kills the sandbox.
-//
-// It needs no privilege where the host lets users make user namespaces; see [Check].
-func Run(ctx context.Context, args []string, input []byte) (int, error) {
-	return run(ctx, args, input, namespaces())
+// File returns a descriptor that the caller handed over, or nil.
+func File(name string) *os.File {
+	if p := command(); p != nil {
+		return p.files[name]
+	}
+	return nil
 }
 
-// run starts this program in namespaces; the supervisor has further from lifeFD+1 on.
+// Run starts this program with args in a sandbox and returns its exit status. Run forwards the
+// first SIGINT, SIGTERM or SIGHUP; a second one ends the sandbox at once. When ctx ends, Run kills
+// the sandbox.
+//
+// It needs no privilege where the host lets users make user namespaces; see [Check].
+func Run(ctx context.Context, args []string, give Handover) (int, error) {
+	return run(ctx, args, give, namespaces())
+}
+
+// EndingSignals returns the signals that end a run. One that the caller ignores already, as SIGHUP
+// under nohup, stays ignored.
+func EndingSignals() (list []os.Signal) {
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
 func run(
-	ctx context.Context, args []string, input []byte, in *syscall.SysProcAttr, further ...*os.File,
+	ctx context.Context, args []string, give Handover, in *syscall.SysProcAttr,
 ) (int, error) {
 	// The kernel sends the death signal when the thread that started the child ends.
 	runtime.LockOSThread()
@@ -82,16 +152,29 @@ func run(
 
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.Args[0] = SupervisorRole
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), os.Stdout, os.Stderr
-	cmd.ExtraFiles = append([]*os.File{alive}, further...) // descriptor lifeFD
-	cmd.Env = append(os.Environ(), insideEnv+"="+strconv.Itoa(os.Getpid()))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(give.Input), os.Stdout, os.Stderr
+	o := order{Caller: os.Getpid(), Life: inode(fmt.Sprintf("/proc/self/fd/%d", alive.Fd()))}
+	cmd.ExtraFiles = []*os.File{alive} // descriptor lifeFD
+	for _, folder := range give.Writable {
+		path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", folder.Fd()))
+		if err != nil {
+			return 0, fmt.Errorf("hand %s over to the sandbox: %w", folder.Name(), err)
+		}
+		o.Folders, cmd.ExtraFiles = append(o.Folders, path), append(cmd.ExtraFiles, folder)
+	}
+	for name, file := range give.Files {
+		o.Files, cmd.ExtraFiles = append(o.Files, name), append(cmd.ExtraFiles, file)
+	}
+	cmd.Env = append(os.Environ(), o.environment()...)
 	cmd.SysProcAttr = in
 	// A session of its own: ctrl-C then reaches the caller alone, not daemons and machines.
 	cmd.SysProcAttr.Setsid = true
 
 	interrupts := make(chan os.Signal, 4)
-	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(interrupts)
+	if list := EndingSignals(); len(list) > 0 {
+		signal.Notify(interrupts, list...)
+		defer signal.Stop(interrupts)
+	}
 
 	if err := cmd.Start(); err != nil {
 		alive.Close()
@@ -188,24 +271,6 @@ func allCapabilities() []uintptr {
 	return caps
 }
 
-// arrange gives the new namespaces what every sandbox needs: its own /proc, an empty RuntimeDir, a
-// /sys that shows its own network where the host allows that, and the loopback link.
-func arrange() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make the sandbox's mounts private: %w", err)
-	}
-	const noDevices = unix.MS_NOSUID | unix.MS_NODEV
-	if err := unix.Mount("proc", "/proc", "proc", noDevices|unix.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("mount the sandbox's /proc: %w", err)
-	}
-	if err := unix.Mount("tmpfs", RuntimeDir, "tmpfs", noDevices, "mode=0700"); err != nil {
-		return fmt.Errorf("mount the sandbox's %s: %w", RuntimeDir, err)
-	}
-	// Containers refuse this mount; only libvirt's own networks need it.
-	_ = unix.Mount("sysfs", "/sys", "sysfs", noDevices|unix.MS_NOEXEC, "")
-	return quietBridges()
-}
-
 // quietBridges keeps frames that cross the lab's bridges away from the rules and the conntrack of
 // the sandbox: br_netfilter passes them to both in every new network namespace by default.
 func quietBridges() error {
@@ -218,30 +283,26 @@ func quietBridges() error {
 	return nil
 }
 
-// hostEnv tells a process in the sandbox that it holds the host's network namespace, see [OnHost].
-const hostEnv = "CTLOAD_HOST_NETWORK"
-
-// The descriptors of the host's network namespace in the supervisor and in the command.
-const (
-	supervisorHostFD = lifeFD + 1
-	hostFD           = 3
-)
+// hostNetwork names the descriptor of the host's network namespace.
+const hostNetwork = "host's network"
 
 // RunAsRoot does what [Run] does, for root with all privileges: the sandbox has no user namespace
 // of its own, so that code inside can change settings of the host with [OnHost]. All else ends with
 // the sandbox as with Run; changes of the host stay.
-func RunAsRoot(ctx context.Context, args []string, input []byte) (int, error) {
+func RunAsRoot(ctx context.Context, args []string, give Handover) (int, error) {
 	host, err := os.Open("/proc/self/ns/net")
 	if err != nil {
 		return 0, fmt.Errorf("open the host's network namespace: %w", err)
 	}
 	defer host.Close()
-	if err := os.Setenv(hostEnv, "1"); err != nil {
-		return 0, err
+	give.Files = maps.Clone(give.Files)
+	if give.Files == nil {
+		give.Files = map[string]*os.File{}
 	}
-	return run(ctx, args, input, &syscall.SysProcAttr{
+	give.Files[hostNetwork] = host
+	return run(ctx, args, give, &syscall.SysProcAttr{
 		Cloneflags: ownNamespaces, Pdeathsig: syscall.SIGKILL,
-	}, host)
+	})
 }
 
 // OnHost runs do in the network namespace that the sandbox was made from; outside of a sandbox, in
@@ -250,14 +311,15 @@ func OnHost(do func() error) error {
 	if !Inside() {
 		return do()
 	}
-	if os.Getenv(hostEnv) == "" {
+	host := File(hostNetwork)
+	if host == nil {
 		return errors.New("this sandbox has no way to its host's network namespace")
 	}
 	ended := make(chan error)
 	go func() {
 		// Never unlocked: the thread, in a namespace of its own, ends with this goroutine.
 		runtime.LockOSThread()
-		if err := unix.Setns(hostFD, unix.CLONE_NEWNET); err != nil {
+		if err := unix.Setns(int(host.Fd()), unix.CLONE_NEWNET); err != nil {
 			ended <- fmt.Errorf("enter the host's network namespace: %w", err)
 			return
 		}
@@ -266,16 +328,42 @@ func OnHost(do func() error) error {
 	return <-ended
 }
 
+// environment returns the order as KEY=value.
+func (o order) environment() []string {
+	text, _ := json.Marshal(o) // of numbers and texts
+	return []string{orderEnv + "=" + string(text)}
+}
+
 // Supervise runs as PID 1: it arranges the namespaces, starts the command and reaps until it ends;
 // it returns the command's exit status. The kernel then kills all other processes inside.
 func Supervise() int {
-	if err := arrange(); err != nil {
+	var o order
+	if err := json.Unmarshal([]byte(os.Getenv(orderEnv)), &o); err != nil {
+		fmt.Fprintf(os.Stderr, "ctload: read what the sandbox is for: %v\n", err)
+		return 3
+	}
+	life := os.NewFile(lifeFD, "life line")
+	fd := uintptr(lifeFD + 1)
+	writable := map[string]*os.File{}
+	for _, path := range o.Folders {
+		writable[path] = os.NewFile(fd, path)
+		fd++
+	}
+	files := []*os.File{life} // descriptor lifeFD of the command
+	for _, name := range o.Files {
+		files = append(files, os.NewFile(fd, name))
+		fd++
+	}
+	if err := arrange(writable); err != nil {
 		fmt.Fprintf(os.Stderr, "ctload: %v\n", err)
 		return 3
 	}
+	for _, folder := range writable {
+		_ = folder.Close()
+	}
 	// The death signal is lost where the parent died before it was set; the pipe still ends.
 	go func() {
-		_, _ = io.Copy(io.Discard, os.NewFile(lifeFD, "life line"))
+		_, _ = io.Copy(io.Discard, life)
 		os.Exit(137)
 	}()
 
@@ -285,10 +373,9 @@ func Supervise() int {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = "ctload"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	if os.Getenv(hostEnv) != "" {
-		// Descriptor hostFD.
-		cmd.ExtraFiles = []*os.File{os.NewFile(supervisorHostFD, "host's network")}
-	}
+	cmd.ExtraFiles = files
+	o.Folders, o.Space = nil, inode("/proc/self/ns/pid")
+	cmd.Env = append(os.Environ(), append(o.environment(), "TMPDIR="+temporary)...)
 	if err := cmd.Start(); err != nil {
 		fmt.Fprintf(os.Stderr, "ctload: start the command in the sandbox: %v\n", err)
 		return 3

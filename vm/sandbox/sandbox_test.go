@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ctload/ctload/internal/hosttest"
 )
 
@@ -50,8 +52,25 @@ func runInside() int {
 	if os.Getppid() != 1 {
 		wrong = append(wrong, "the parent is not PID 1")
 	}
-	if list, err := os.ReadDir(RuntimeDir); err != nil || len(list) > 0 {
-		wrong = append(wrong, RuntimeDir+" is not empty")
+	if list, err := os.ReadDir(RuntimeDir); err != nil || len(list) != 1 {
+		wrong = append(wrong, fmt.Sprintf("%s holds %v", RuntimeDir, list))
+	}
+	if os.TempDir() != temporary {
+		wrong = append(wrong, "temporary files go to "+os.TempDir())
+	}
+	handed, err := io.ReadAll(File("note"))
+	if err != nil || string(handed) != "by descriptor" {
+		wrong = append(wrong, fmt.Sprintf("the descriptor has %q (%v)", handed, err))
+	}
+	wrong = append(wrong, tryToWrite(os.Args[1], os.Args[2])...)
+	wrong = append(wrong, tryOldKernel()...)
+	// What it starts is not inside: neither by the variable nor with it.
+	for _, more := range []string{"", orderEnv + `={"Caller":1,"Life":2,"Space":3}`} {
+		again := exec.Command("/proc/self/exe", "-test.run=^TestOutside$", "-test.v")
+		again.Env = append(os.Environ(), more)
+		if said, err := again.CombinedOutput(); err != nil {
+			wrong = append(wrong, string(said))
+		}
 	}
 	// An orphan: PID 1 must reap it. The shell ends at once, its child a little later.
 	if err := exec.Command("sh", "-c", "sleep 0.1 & exit 0").Run(); err != nil {
@@ -64,13 +83,95 @@ func runInside() int {
 	return 7
 }
 
+// tryOldKernel makes mounts read-only as on a kernel without mount_setattr(2).
+func tryOldKernel() (wrong []string) {
+	top := filepath.Join(RuntimeDir, "top")
+	below := filepath.Join(top, "below")
+	for _, dir := range []string{top, below} {
+		err := os.Mkdir(dir, 0o700)
+		if err == nil {
+			err = unix.Mount("tmpfs", dir, "tmpfs", noDevices, "")
+		}
+		if err != nil {
+			return []string{err.Error()}
+		}
+	}
+	if err := readOnlyEach(top, true); err != nil {
+		return []string{err.Error()}
+	}
+	for _, dir := range []string{top, below} {
+		err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600)
+		if !errors.Is(err, unix.EROFS) {
+			wrong = append(wrong, fmt.Sprintf("writing into %s: %v", dir, err))
+		}
+	}
+	return wrong
+}
+
+// tryToWrite writes into the folder that the caller handed over, and tries the host's others.
+func tryToWrite(open, shut string) (wrong []string) {
+	if err := os.WriteFile(filepath.Join(open, "file"), []byte("x"), 0o600); err != nil {
+		wrong = append(wrong, err.Error())
+	}
+	for _, dir := range []string{shut, "/", "/etc", "/tmp", "/dev/shm", "/var/tmp", "/root"} {
+		err := os.WriteFile(filepath.Join(dir, "ctload-sandbox-test"), nil, 0o600)
+		if err == nil {
+			wrong = append(wrong, dir+" can be written")
+		}
+	}
+	if text, err := os.ReadFile(filepath.Join(shut, "seen")); err != nil || string(text) != "seen" {
+		wrong = append(wrong, fmt.Sprintf("%s shows %q (%v)", shut, text, err))
+	}
+	return wrong
+}
+
+// TestOutside runs as a process that the command of a sandbox starts.
+func TestOutside(t *testing.T) {
+	if Inside() {
+		t.Error("a process that holds no life line takes itself for the command of a sandbox")
+	}
+}
+
+// TestSandbox shows the host's files to the command, also those of /dev/shm, and lets it write into
+// the folder that it is given alone.
 func TestSandbox(t *testing.T) {
 	if err := Check(context.Background()); err != nil {
 		hosttest.Skip(t, "%v", err)
 	}
-	status, err := Run(context.Background(), []string{"inside"}, []byte("given"))
+	shared, err := os.MkdirTemp("/dev/shm", "ctload-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(shared) })
+	shut, path := filepath.Join(shared, "shut"), filepath.Join(shared, "open")
+	note := filepath.Join(t.TempDir(), "note")
+	err = errors.Join(os.Mkdir(shut, 0o700), os.Mkdir(path, 0o700),
+		os.WriteFile(filepath.Join(shut, "seen"), []byte("seen"), 0o600),
+		os.WriteFile(note, []byte("by descriptor"), 0o600))
+	open, openErr := os.Open(path)
+	file, noteErr := os.Open(note)
+	if err := errors.Join(err, openErr, noteErr); err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	defer file.Close()
+	give := Handover{Input: []byte("given"), Writable: []*os.File{open},
+		Files: map[string]*os.File{"note": file}}
+	status, err := Run(context.Background(), []string{path, shut}, give)
 	if err != nil || status != 7 {
 		t.Errorf("exit status %d, %v; want the command's own, 7", status, err)
+	}
+	if text, err := os.ReadFile(filepath.Join(path, "file")); err != nil || string(text) != "x" {
+		t.Errorf("the folder that was handed over has %q (%v)", text, err)
+	}
+	// Another folder took its place: nothing may be written there.
+	err = errors.Join(os.Rename(path, path+"-moved"), os.Mkdir(path, 0o700))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, err := Run(context.Background(), []string{path, shut}, give); err != nil ||
+		status == 7 {
+		t.Errorf("a replaced folder: exit status %d, %v", status, err)
 	}
 }
 
@@ -78,7 +179,7 @@ func TestSandbox(t *testing.T) {
 func TestSandboxEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Run(ctx, []string{"inside"}, []byte("given")); !errors.Is(err, context.Canceled) {
+	if _, err := Run(ctx, []string{"inside"}, Handover{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want that of the context", err)
 	}
 }

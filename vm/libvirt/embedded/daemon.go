@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt"
@@ -39,7 +41,7 @@ type Daemon struct {
 
 // startDaemon starts a private daemon with its files below dir and returns when it listens. dir
 // must be short (AF_UNIX paths end at 108 bytes), and the uid not 0, else the daemon would work in
-// system mode. cache may outlive the daemon; it keeps what the daemon found about the host's QEMU.
+// system mode. cache may outlive the daemon; it keeps what the daemon found out about the host's QEMU.
 func startDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 	program, socket, err := findDaemon()
 	if err != nil {
@@ -47,8 +49,19 @@ func startDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 	}
 	name := filepath.Base(program)
 	config := filepath.Join(dir, "config", "libvirt")
-	for _, folder := range []string{config, filepath.Join(dir, "run"), cache} {
+	ownCache := filepath.Join(dir, "cache")
+	// What the daemon finds out about QEMU; its logs stay in its own folder.
+	const facts = "libvirt/qemu/capabilities"
+	for _, folder := range []string{config, filepath.Join(dir, "run"),
+		filepath.Join(ownCache, filepath.Dir(facts))} {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return nil, fmt.Errorf("make the libvirt daemon's folders: %w", err)
+		}
+	}
+	// Where the cache cannot be written, the daemon asks QEMU anew.
+	if kept := filepath.Join(cache, facts); os.MkdirAll(kept, 0o700) == nil &&
+		unix.Access(kept, unix.W_OK) == nil {
+		if err := os.Symlink(kept, filepath.Join(ownCache, facts)); err != nil {
 			return nil, fmt.Errorf("make the libvirt daemon's folders: %w", err)
 		}
 	}
@@ -87,7 +100,7 @@ bridge_helper = %q
 	d.cmd = exec.Command(program, "-f", conf, "-p", filepath.Join(dir, "daemon.pid"))
 	d.cmd.Env = append(os.Environ(), guest.AdminPath(),
 		"HOME="+dir, "XDG_RUNTIME_DIR="+filepath.Join(dir, "run"),
-		"XDG_CONFIG_HOME="+filepath.Join(dir, "config"), "XDG_CACHE_HOME="+cache)
+		"XDG_CONFIG_HOME="+filepath.Join(dir, "config"), "XDG_CACHE_HOME="+ownCache)
 	d.cmd.Stdout, d.cmd.Stderr = output, output
 	if err := d.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
