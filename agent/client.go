@@ -28,12 +28,13 @@ type Client struct {
 	conn  *conn
 	grpc  *grpc.ClientConn
 	loads atomic.Int64
+	pulse pulse
 }
 
 // NewClient connects to the agent at the other end of stream, which it then owns. node is the name
 // in errors. The agent need not listen yet: calls wait for it until their context ends.
 func NewClient(node string, stream io.ReadWriteCloser) (*Client, error) {
-	c := &Client{node: node, conn: newConn(stream)}
+	c := &Client{node: node, conn: newConn(stream), pulse: pulse{interval: beatInterval}}
 	var dialed atomic.Bool
 	client, err := grpc.NewClient("passthrough:agent",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -61,6 +62,10 @@ func NewClient(node string, stream io.ReadWriteCloser) (*Client, error) {
 // Lost returns a channel that closes when the stream has ended: the node is gone, or Close was
 // called.
 func (c *Client) Lost() <-chan struct{} { return c.conn.life.Done() }
+
+// Gone returns why the stream has ended, nil before: a *silentError where the node stopped
+// answering.
+func (c *Client) Gone() error { return context.Cause(c.conn.life) }
 
 // Close ends the stream; a guest then powers itself off.
 func (c *Client) Close() error {
@@ -187,10 +192,13 @@ func (c *Client) Sample(
 func call[Resp any](ctx context.Context, c *Client, method string, req any) (Resp, error) {
 	ctx, end := c.bind(ctx)
 	defer end()
+	ctx, cancel := c.within(ctx, method)
+	defer cancel()
 	var resp Resp
 	if err := c.grpc.Invoke(ctx, "/"+serviceName+"/"+method, &req, &resp); err != nil {
 		return resp, c.explain(ctx, method, err)
 	}
+	c.heard(method)
 	return resp, nil
 }
 
@@ -215,6 +223,7 @@ func receive[Event any](
 		case err != nil:
 			return c.explain(ctx, method, err)
 		}
+		c.heard(method)
 		observe(event)
 	}
 }
@@ -222,7 +231,7 @@ func receive[Event any](
 // bind ends ctx when the stream ends: gRPC would otherwise wait for another connection.
 func (c *Client) bind(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(c.conn.life, func() { cancel(errStreamLost) })
+	stop := context.AfterFunc(c.conn.life, func() { cancel(c.Gone()) })
 	return ctx, func() { stop(); cancel(nil) }
 }
 
@@ -230,7 +239,7 @@ func (c *Client) bind(ctx context.Context) (context.Context, func()) {
 func (c *Client) explain(ctx context.Context, method string, err error) error {
 	cause := context.Cause(ctx)
 	if cause == nil && status.Code(err) == codes.Unavailable && c.conn.life.Err() != nil {
-		cause = errStreamLost // gRPC noticed before the context did
+		cause = c.Gone() // gRPC noticed before the context did
 	}
 	if cause != nil {
 		return fmt.Errorf("%s on %s: %w", method, c.node, cause)

@@ -88,7 +88,7 @@ func (p *Prepared) Run(
 	}
 	<-p.ended
 	if ctx.Err() != nil {
-		return p.result, ctx.Err()
+		return p.result, context.Cause(ctx)
 	}
 	return p.result, p.err
 }

@@ -15,6 +15,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -196,20 +197,23 @@ var errStreamLost = errors.New("the node's agent is gone: its stream ended")
 // conn makes a byte stream (a virtio-serial port, a socket, a pair of pipes) a net.Conn.
 type conn struct {
 	io.ReadWriteCloser
-	life context.Context // until the stream ends
-	end  context.CancelFunc
+	life context.Context // until the stream ends; its cause says why it did
+	end  context.CancelCauseFunc
+
+	received atomic.Int64 // bytes
 }
 
 func newConn(stream io.ReadWriteCloser) *conn {
 	c := &conn{ReadWriteCloser: stream}
-	c.life, c.end = context.WithCancel(context.Background())
+	c.life, c.end = context.WithCancelCause(context.Background())
 	return c
 }
 
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.ReadWriteCloser.Read(p)
+	c.received.Add(int64(n))
 	if err != nil {
-		c.end()
+		c.end(errStreamLost)
 	}
 	return n, err
 }
@@ -217,13 +221,13 @@ func (c *conn) Read(p []byte) (int, error) {
 func (c *conn) Write(p []byte) (int, error) {
 	n, err := c.ReadWriteCloser.Write(p)
 	if err != nil {
-		c.end()
+		c.end(errStreamLost)
 	}
 	return n, err
 }
 
 func (c *conn) Close() error {
-	c.end()
+	c.end(errStreamLost)
 	return c.ReadWriteCloser.Close()
 }
 

@@ -61,10 +61,15 @@ func StartChild(node string, environment ...string) (*Child, error) {
 // Pid returns the process whose network namespace is the node's.
 func (c *Child) Pid() int { return c.cmd.Process.Pid }
 
+// endLimit bounds the time that an agent has for its end.
+const endLimit = 10 * time.Second
+
 // Close ends the stream, which ends the agent, and waits for the agent.
 func (c *Child) Close() error {
 	_ = c.Resume() // a paused agent would never notice; the error of a gone one is no failure
 	err := c.Client.Close()
+	late := time.AfterFunc(endLimit, func() { _ = c.cmd.Process.Kill() })
+	defer late.Stop()
 	if wait := c.cmd.Wait(); wait != nil {
 		err = errors.Join(err, fmt.Errorf("agent process: %w", wait))
 	}

@@ -122,7 +122,9 @@ func (t *trial) pause(ctx context.Context, a scenarios.Action) (change, error) {
 			return change{}, err
 		}
 	}
+	node.Agent().Hush()
 	if err := pausable.Pause(ctx); err != nil {
+		node.Agent().Unhush()
 		return change{}, err
 	}
 	stood := time.Now()
@@ -137,6 +139,7 @@ func (t *trial) pause(ctx context.Context, a scenarios.Action) (change, error) {
 	}
 	resume := func(ctx context.Context) (effects, error) {
 		err := pausable.Resume(ctx)
+		node.Agent().Unhush()
 		if err == nil && node == t.dut {
 			err = t.series.current().jumped(ctx, t.dut.Agent(), stood)
 		}

@@ -126,7 +126,7 @@ func (j Job) Stand(
 	}
 	nodes := maps.Clone(t.loads)
 	nodes[t.dut.Name()] = t.dut
-	living, release := t.whileDUTLives(ctx)
+	living, release := t.whileNodesLive(ctx)
 	defer release()
 	return use(living, nodes)
 }

@@ -201,7 +201,7 @@ func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error
 	close(t.timeline.begun)
 	defer close(t.timeline.ended)
 
-	living, release := t.whileDUTLives(ctx)
+	living, release := t.whileNodesLive(ctx)
 	defer release()
 	watching, unwatch := context.WithCancel(living)
 	defer unwatch()
@@ -253,23 +253,22 @@ func (t *trial) eachAgent(ctx context.Context, do func(*agent.Client) error) err
 	}
 }
 
-// errDUTLost is why a load ends early when its DUT is gone.
-var errDUTLost = errors.New("the connection to the DUT's agent ended")
-
-// whileDUTLives returns a context that ends with the DUT: a load on a dead one would only time out,
-// request by request.
-func (t *trial) whileDUTLives(ctx context.Context) (context.Context, func()) {
+// whileNodesLive returns a context that ends with the DUT, or with a load node: a load on a dead
+// one, or by one, would only time out, request by request.
+func (t *trial) whileNodesLive(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	go func() {
-		cancel(t.eachAgent(ctx, func(dut *agent.Client) error {
-			select {
-			case <-dut.Lost():
-				return errDUTLost
-			case <-ctx.Done():
-				return nil
-			}
-		}))
-	}()
+	lost := func(client *agent.Client) error {
+		select {
+		case <-client.Lost():
+			return client.Gone()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	go func() { cancel(t.eachAgent(ctx, lost)) }()
+	for _, node := range t.loads {
+		go func() { cancel(lost(node.Agent())) }()
+	}
 	return ctx, func() { cancel(nil) }
 }
 

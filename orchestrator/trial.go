@@ -197,7 +197,9 @@ func (t *trial) measure(ctx context.Context) error {
 		if !t.Plan.recoveryIsAsked(t.slot.Scenario) {
 			err = t.lookAhead()
 		}
-		err = errors.Join(err, t.watchRecovery(ctx))
+		living, release := t.whileNodesLive(ctx)
+		err = errors.Join(err, t.watchRecovery(living))
+		release()
 	}
 	err = errors.Join(err, t.stopProbes(), sampling.stop())
 	if err == nil {

@@ -83,8 +83,8 @@ func CheckNew(dir string) error {
 	}
 }
 
-// ErrBusy is the error of [Create] and [Resume] while another process writes the run.
-var ErrBusy = errors.New("another ctload is writing into it")
+// errBusy is the error of [Create] and [Resume] while another process writes the run.
+var errBusy = errors.New("another ctload is writing into it")
 
 // Create makes the folder of a new run, with its parents, and locks it until [Folder.Close]. It
 // must be empty: two runs never mix. A folder that exists keeps its rights.
@@ -147,7 +147,7 @@ func openLocked(dir string) (*Folder, error) {
 		err = unix.Flock(int(f.dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = ErrBusy
+		err = errBusy
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("the run folder %s: %w", dir, err), f.Close())

@@ -74,7 +74,7 @@ func TestResume(t *testing.T) {
 	if err := f.Save(run); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Resume(dir); !errors.Is(err, ErrBusy) {
+	if _, _, err := Resume(dir); !errors.Is(err, errBusy) {
 		t.Errorf("a run under way was resumed: %v", err)
 	}
 	if err := f.Close(); err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // joinLimit bounds the start of a node, which takes some 20 ms.
-const joinLimit = 30 * time.Second
+const joinLimit = 9 * time.Second
 
 // Nodes starts nodes of a lab in network namespaces of their own. The lab's machines join the same
 // links and take numbers from the same sequence. The zero value is ready for use.
