@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/guest"
+	"github.com/ctload/ctload/vm/journal"
 	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/netns"
 	"github.com/ctload/ctload/vm/sandbox"
@@ -118,6 +120,15 @@ func (c Choice) Check(experiment *scenarios.Experiment, list []scenarios.Resolve
 // status.
 func (c Choice) Confine(ctx context.Context, args []string, give sandbox.Handover) (int, error) {
 	if c.AllowHostChanges {
+		if err := journal.MakeHostFolder(hostFolder); err != nil {
+			return 0, err
+		}
+		folder, err := os.Open(hostFolder)
+		if err != nil {
+			return 0, fmt.Errorf("record changes of this host: %w", err)
+		}
+		defer folder.Close()
+		give.Writable = append(give.Writable, folder)
 		return sandbox.RunAsRoot(ctx, args, give)
 	}
 	return sandbox.Run(ctx, args, give)

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/journal"
@@ -18,10 +21,6 @@ import (
 func Collect(
 	ctx context.Context, connect []string, dryRun bool, tell func(journal.Finding),
 ) (err error) {
-	state, err := journal.Folder()
-	if err != nil {
-		return err
-	}
 	removers := map[journal.Kind]journal.Remover{journal.Path: journal.Paths{}} // the run's folder
 	for _, d := range drivers {
 		if d.remover == nil {
@@ -35,21 +34,41 @@ func Collect(
 			removers[kind] = r
 		}
 	}
-	return journal.Collect(ctx, journal.Options{
-		Folder: state, Removers: removers, DryRun: dryRun, Tell: tell,
+	return collect(ctx, journal.Options{
+		Removers: removers, DryRun: dryRun, Tell: tell,
 		Only: func(e journal.Entry) bool {
 			return len(connect) == 0 || slices.Contains(connect, e.Where)
 		},
 	})
 }
 
+// hostFolder is [journal.HostFolder], but for tests.
+var hostFolder = journal.HostFolder
+
+// journals returns the folders of the journals that concern this user: the host's, and their own.
+// Without a home there is none of their own.
+func journals() []string {
+	folders := []string{hostFolder}
+	if own, err := journal.Folder(); err == nil {
+		folders = append(folders, own)
+	}
+	return folders
+}
+
+// collect does so in all folders of journals. Only root may remove what is in the host's.
+func collect(ctx context.Context, o journal.Options) error {
+	var errs []error
+	dry := o.DryRun
+	for _, o.Folder = range journals() {
+		o.DryRun = dry || o.Folder == hostFolder && unix.Access(hostFolder, unix.W_OK) != nil
+		errs = append(errs, journal.Collect(ctx, o))
+	}
+	return errors.Join(errs...)
+}
+
 // restoreHost restores the settings that a killed run has left changed, where it may, or says how
 // to. It refuses to measure on a host that another run is changing.
 func (o Order) restoreHost(ctx context.Context) error {
-	state, err := journal.Folder()
-	if err != nil {
-		return err
-	}
 	ofHost := func(e journal.Entry) bool { return e.Kind.OfHost() }
 	removers := map[journal.Kind]journal.Remover{}
 	for _, kind := range netns.Leaves {
@@ -57,12 +76,14 @@ func (o Order) restoreHost(ctx context.Context) error {
 	}
 	var left []string
 	var changing error
-	err = journal.Collect(ctx, journal.Options{
-		Folder: state, Removers: removers, DryRun: !o.Choice.AllowHostChanges, Only: ofHost,
+	err := collect(ctx, journal.Options{
+		Removers: removers, DryRun: !o.Choice.AllowHostChanges, Only: ofHost,
 		Tell: func(f journal.Finding) {
 			switch {
 			case f.State == journal.There:
 				left = append(left, f.Entry.String())
+			case f.State == journal.Torn && filepath.Dir(f.Path) == hostFolder:
+				left = append(left, fmt.Sprintf("what a torn record names: %q", f.Torn))
 			case f.State == journal.Alive && slices.ContainsFunc(f.Has, ofHost):
 				changing = guest.Missing("wait for its end", "another run (%s, process %d) is "+
 					"changing this host's settings", f.Run.Label, f.Run.PID)
@@ -79,13 +100,13 @@ func (o Order) restoreHost(ctx context.Context) error {
 // examineLeft looks for what killed runs left.
 func examineLeft() Finding {
 	f := good("leftovers", "no killed run has left anything")
-	state, err := journal.Folder()
-	if err != nil {
-		return f.absent(err)
-	}
-	left, err := journal.Dead(state)
-	if err != nil {
-		return f.absent(guest.Missing("look into "+state, "journals are unreadable: %w", err))
+	var left []journal.Entry
+	for _, folder := range journals() {
+		dead, err := journal.Dead(folder)
+		if err != nil {
+			return f.absent(guest.Missing("look into "+folder, "journals are unreadable: %w", err))
+		}
+		left = append(left, dead...)
 	}
 	if n := len(left); n > 0 {
 		f.Level, f.Fix = Slow, "ctload gc"

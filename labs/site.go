@@ -75,7 +75,10 @@ func (s *Site) settle() error {
 		s.Folder = sandbox.RuntimeDir
 		return nil
 	}
-	state, err := journal.Folder()
+	state, err := hostFolder, error(nil)
+	if !s.Choice.AllowHostChanges {
+		state, err = journal.Folder()
+	}
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/libvirt"
 )
 
@@ -253,8 +254,8 @@ func (t *trial) eachAgent(ctx context.Context, do func(*agent.Client) error) err
 	}
 }
 
-// whileNodesLive returns a context that ends with the DUT, or with a load node: a load on a dead
-// one, or by one, would only time out, request by request.
+// whileNodesLive returns a context that ends with the DUT, a load node or the lab: a load on a dead
+// node, or by one, would only time out, request by request.
 func (t *trial) whileNodesLive(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	lost := func(client *agent.Client) error {
@@ -269,8 +270,20 @@ func (t *trial) whileNodesLive(ctx context.Context) (context.Context, func()) {
 	for _, node := range t.loads {
 		go func() { cancel(lost(node.Agent())) }()
 	}
+	if lab, ok := t.Lab.(vm.Mortal); ok {
+		go func() {
+			select {
+			case <-lab.Ended():
+				cancel(&vm.LostError{Reason: errLabEnded})
+			case <-ctx.Done():
+			}
+		}()
+	}
 	return ctx, func() { cancel(nil) }
 }
+
+// errLabEnded is why a load ends early when its lab is gone.
+var errLabEnded = errors.New("its daemon has ended")
 
 // generate makes one entry's load on its node, where it is ready.
 func (t *trial) generate(

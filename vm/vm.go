@@ -210,6 +210,12 @@ type LinkFaulty interface {
 	ClearLink(ctx context.Context, node, name string) (link.Conditions, error)
 }
 
+// Mortal is a lab that may end before its nodes do, as with its daemon.
+type Mortal interface {
+	// Ended returns a channel that closes when the lab is gone.
+	Ended() <-chan struct{}
+}
+
 // Counting is a lab that counts the frames between its nodes.
 type Counting interface {
 	// Counts reads the counters of the lab's ends of all links that it can read; see [link.Count].

@@ -46,5 +46,9 @@ func foundLine(f journal.Finding) string {
 	if f.State == journal.Alive {
 		return fmt.Sprintf("%-8s run %s (%s), PID %d", f.State, f.Run.ID, f.Run.Label, f.Run.PID)
 	}
+	if f.State == journal.Torn {
+		return fmt.Sprintf("%-8s a record of run %s (%s) is cut off: %q; look at what it names",
+			f.State, f.Run.ID, f.Run.Label, f.Torn)
+	}
 	return fmt.Sprintf("%-8s %s, of run %s (%s)", f.State, f.Entry, f.Run.ID, f.Run.Label)
 }

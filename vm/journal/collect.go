@@ -28,6 +28,8 @@ type Finding struct {
 	Entry Entry
 	State State
 	Has   []Entry // objects so far of a run that is alive
+	Torn  string  // the remains of a torn record
+	Path  string  // of the journal
 	Err   error   // why the object still exists
 }
 
@@ -42,6 +44,7 @@ const (
 	Absent  State = "absent"  // already gone, or never made
 	Failed  State = "failed"  // see Err
 	Skipped State = "skipped" // not asked for
+	Torn    State = "torn"    // a record that was cut off, see Finding.Torn: what it names may still exist
 )
 
 // Options says what [Collect] does.
@@ -57,8 +60,8 @@ type Options struct {
 // left. The error holds each failure; Collect removes the rest all the same. A reboot resets a dead
 // run's settings of the host: Collect does not restore them after one.
 func Collect(ctx context.Context, o Options) error {
-	err := each(o.Folder,
-		func(j *Journal) { o.Tell(Finding{Run: j.run, State: Alive, Has: j.left}) },
+	err := each(o.Folder, !o.DryRun,
+		func(j *Journal) { o.Tell(Finding{Run: j.run, State: Alive, Has: j.left, Path: j.path}) },
 		func(j *Journal) error { return collect(ctx, o, j) })
 	if o.DryRun {
 		return err
@@ -86,15 +89,16 @@ func removeBegun(folder string) error {
 	return err
 }
 
-// each passes the claimed journals of dead runs to dead, and the living runs to alive.
-func each(folder string, alive func(*Journal), dead func(*Journal) error) error {
+// each passes the claimed journals of dead runs to dead, and the living runs to alive. Only with
+// write may dead change the journals.
+func each(folder string, write bool, alive func(*Journal), dead func(*Journal) error) error {
 	paths, err := filepath.Glob(filepath.Join(folder, "*"+suffix))
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, path := range paths {
-		j, err := claim(path)
+		j, err := claim(path, write)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // it ended meanwhile, or another process claimed it
 		case err != nil:
@@ -110,8 +114,11 @@ func each(folder string, alive func(*Journal), dead func(*Journal) error) error 
 
 func collect(ctx context.Context, o Options, j *Journal) error {
 	var errs []error
+	if j.torn != "" {
+		o.Tell(Finding{Run: j.run, State: Torn, Torn: j.torn, Path: j.path})
+	}
 	for _, e := range slices.Backward(j.Left()) {
-		f := Finding{Run: j.run, Entry: e}
+		f := Finding{Run: j.run, Entry: e, Path: j.path}
 		f.State, f.Err = o.treat(ctx, j.run, e)
 		if f.Err != nil {
 			errs = append(errs, fmt.Errorf("%s of run %s: %w", e, j.run.ID, f.Err))
@@ -158,10 +165,14 @@ func (o Options) treat(ctx context.Context, run Run, e Entry) (State, error) {
 	return Removed, nil
 }
 
-// claim takes over the journal of a dead run. That of a living one it returns without a file, to
-// look at. The error is fs.ErrNotExist when the run ended meanwhile.
-func claim(path string) (_ *Journal, err error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+// claim takes over the journal of a dead run, to read it or also to write. That of a living one it
+// returns without a file, to look at. The error is fs.ErrNotExist when the run ended meanwhile.
+func claim(path string, write bool) (_ *Journal, err error) {
+	mode, lock := os.O_RDONLY, unix.LOCK_SH // readers see a dead run beside each other
+	if write {
+		mode, lock = os.O_RDWR|os.O_APPEND, unix.LOCK_EX
+	}
+	file, err := os.OpenFile(path, mode, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -170,12 +181,12 @@ func claim(path string) (_ *Journal, err error) {
 			err = errors.Join(err, file.Close())
 		}
 	}()
-	locked := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	locked := unix.Flock(int(file.Fd()), lock|unix.LOCK_NB)
 	text, err := os.ReadFile(path) // missing when its run ended while this process waited
 	if err != nil {
 		return nil, err
 	}
-	run, left, err := parse(text)
+	run, left, torn, err := parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("read the journal %s: %w", path, err)
 	}
@@ -185,17 +196,17 @@ func claim(path string) (_ *Journal, err error) {
 	if locked != nil {
 		return nil, fmt.Errorf("lock the journal %s: %w", path, locked)
 	}
-	if end := int64(strings.LastIndexByte(string(text), '\n') + 1); end < int64(len(text)) {
-		if err := file.Truncate(end); err != nil {
+	if write && torn != "" {
+		if err := file.Truncate(int64(len(text) - len(torn))); err != nil {
 			return nil, fmt.Errorf("cut the torn line off the journal %s: %w", path, err)
 		}
 	}
-	return &Journal{run: run, path: path, file: file, left: left}, nil
+	return &Journal{run: run, path: path, file: file, left: left, torn: torn}, nil
 }
 
 // Dead returns the objects of dead runs that a reboot has not reset. It touches none.
 func Dead(folder string) (list []Entry, err error) {
-	err = each(folder, func(*Journal) {}, func(j *Journal) error {
+	err = each(folder, false, func(*Journal) {}, func(j *Journal) error {
 		reset := func(e Entry) bool { return e.Kind.OfHost() && !j.run.sameBoot() }
 		list = append(list, slices.DeleteFunc(j.left, reset)...)
 		return j.file.Close()

@@ -90,6 +90,23 @@ type Journal struct {
 	mu   sync.Mutex
 	file *os.File // holds the lock
 	left []Entry  // recorded and not gone
+	torn string   // a last line that was cut off
+}
+
+// HostFolder holds the journals of runs that change this host's kernel, whatever user made them:
+// every run reads it before it measures. It goes with the boot, as the changes do.
+const HostFolder = "/run/ctload"
+
+// MakeHostFolder makes a folder for journals that all users may read. It needs root.
+func MakeHostFolder(folder string) error {
+	err := os.MkdirAll(folder, 0o755)
+	if err == nil {
+		err = os.Chmod(folder, 0o755) // whatever the umask
+	}
+	if err != nil {
+		return fmt.Errorf("make the folder for changes of this host: %w", err)
+	}
+	return nil
 }
 
 // Folder returns the folder of the user's journals.
@@ -107,8 +124,9 @@ func Folder() (string, error) {
 
 const suffix = ".jsonl"
 
-// Create begins the journal of a run in folder, which it makes. label is the user's name of the
-// run, pid the process that the user started.
+// Create begins the journal of a run in folder, which it makes. The file may be read by the users
+// who may read the folder. label is the user's name of the run, pid the process that the user
+// started.
 func Create(folder, label string, pid int) (_ *Journal, err error) {
 	defer func() {
 		if err != nil {
@@ -129,10 +147,15 @@ func Create(folder, label string, pid int) (_ *Journal, err error) {
 	// Collect removes hidden files without a lock, perhaps this one before it is locked.
 	hidden := filepath.Join(folder, "."+j.run.ID)
 	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL | os.O_APPEND
+	info, err := os.Stat(folder)
+	if err != nil {
+		return nil, err
+	}
 	if j.file, err = os.OpenFile(hidden, flags, 0o600); err != nil {
 		return nil, err
 	}
 	err = unix.Flock(int(j.file.Fd()), unix.LOCK_EX)
+	err = errors.Join(err, j.file.Chmod(info.Mode().Perm()&0o644|0o600))
 	err = errors.Join(err, j.append(line{Run: &j.run}))
 	if err == nil {
 		err = unix.Renameat2(unix.AT_FDCWD, hidden, unix.AT_FDCWD, j.path, unix.RENAME_NOREPLACE)
@@ -225,14 +248,16 @@ func (j *Journal) append(l line) error {
 	return j.file.Sync()
 }
 
-// parse reads the text of a journal. It ignores a last line without a line feed: the run was killed
-// while writing it and had not made the named object yet.
-func parse(text []byte) (run Run, left []Entry, err error) {
-	whole := text[:bytes.LastIndexByte(text, '\n')+1]
+// parse reads the text of a journal. It returns a last line without a line feed as torn: a run that
+// was killed while writing it had not made the named object yet, but a damaged disk may have torn a
+// whole record.
+func parse(text []byte) (run Run, left []Entry, torn string, err error) {
+	end := bytes.LastIndexByte(text, '\n') + 1
+	whole, torn := text[:end], string(text[end:])
 	for number, raw := range slices.Collect(bytes.Lines(whole)) {
 		var l line
 		if err := json.Unmarshal(raw, &l); err != nil {
-			return run, left, fmt.Errorf("line %d: %w", number+1, err)
+			return run, left, torn, fmt.Errorf("line %d: %w", number+1, err)
 		}
 		switch {
 		case l.Run != nil:
@@ -246,9 +271,9 @@ func parse(text []byte) (run Run, left []Entry, err error) {
 		}
 	}
 	if run.ID == "" {
-		return run, left, errors.New("it does not say whose journal it is")
+		return run, left, torn, errors.New("it does not say whose journal it is")
 	}
-	return run, left, nil
+	return run, left, torn, nil
 }
 
 // syncFolder makes the names in a folder durable.

@@ -312,7 +312,7 @@ func FuzzParse(f *testing.F) {
 `))
 	f.Add([]byte("{}\n{"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		_, left, err := parse(text)
+		_, left, _, err := parse(text)
 		if err == nil && len(left) > strings.Count(strings.ToLower(string(text)), `"make"`) {
 			t.Errorf("%d entries left of %q", len(left), text)
 		}

@@ -194,6 +194,9 @@ func (m *machine) addCards() error {
 	return nil
 }
 
+// Ended implements [vm.Mortal]: the lab ends with its daemon.
+func (l *Lab) Ended() <-chan struct{} { return l.daemon.exited }
+
 // explain distinguishes a daemon that is gone (*vm.LostError) from one that refused.
 func (l *Lab) explain(doing string, err error) error {
 	err = fmt.Errorf("%s: %w", doing, err)
@@ -227,4 +230,7 @@ func (m *machine) Close() error {
 	return errors.Join(errs...)
 }
 
-var _ vm.LinkFaulty = (*Lab)(nil)
+var (
+	_ vm.LinkFaulty = (*Lab)(nil)
+	_ vm.Mortal     = (*Lab)(nil)
+)
