@@ -16,7 +16,8 @@ var house = []struct {
 	name    string
 	imports []string
 }{
-	{"internal/spelling", nil}, // any package may import it and the next two
+	{"internal/spelling", nil}, // any package may import it and the next three
+	{"internal/printable", nil},
 	{"internal/kernels", nil},
 	{"internal/actions", nil},
 	{"internal/hosttest", nil}, // only tests import it and the next one
@@ -121,7 +122,9 @@ var house = []struct {
 }
 
 // everywhere are the packages that any other may import.
-var everywhere = []string{"internal/spelling", "internal/kernels", "internal/actions"}
+var everywhere = []string{
+	"internal/spelling", "internal/printable", "internal/kernels", "internal/actions",
+}
 
 const module = "github.com/ctload/ctload/"
 

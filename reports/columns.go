@@ -207,7 +207,7 @@ func orZero[T any](part *T) (value T) {
 }
 
 func nameCell(r row) string {
-	name := strings.ReplaceAll(printable(r.name), "\n", " ")
+	name := strings.ReplaceAll(r.name, "\n", " ")
 	if r.part != nil {
 		return "└ " + name
 	}

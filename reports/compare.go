@@ -36,7 +36,7 @@ func comparisonLines(c *compare.Comparison, g compare.Group) []line {
 	}
 	begin("figure", g.Name, "verdict")
 	for i, side := range c.Sides {
-		begin(side, printable(side), g.Verdicts[i])
+		begin(side, side, g.Verdicts[i])
 		if i > 0 {
 			begin("difference", "difference", "")
 		}
@@ -279,7 +279,7 @@ func (d differences) write(b *bytes.Buffer, width int, wide bool) error {
 	}
 	var sides []line
 	for i, r := range d.rows {
-		side := line{column: column{name: r.name, head: [2]string{"", printable(r.name)}}}
+		side := line{column: column{name: r.name, head: [2]string{"", r.name}}}
 		for _, l := range d.lines[1:] {
 			side.cells = append(side.cells, l.cells[i])
 		}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ctload/ctload/internal/printable"
 	"github.com/ctload/ctload/internal/rules"
 	"github.com/ctload/ctload/results"
 )
@@ -99,7 +100,7 @@ func renderHTML(b *bytes.Buffer, run *results.Run, o Options) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	d.Experiment = strings.TrimSpace(string(text))
+	d.Experiment = strings.TrimSpace(printable.Text(string(text)))
 	d.Outcome, d.OutcomeClass = outcomeOf(run)
 	if !run.Started.IsZero() {
 		d.Started = run.Started.Format("2 January 2006, 15:04 MST")

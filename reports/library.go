@@ -10,6 +10,7 @@ import (
 
 	"github.com/mattn/go-runewidth"
 
+	"github.com/ctload/ctload/internal/printable"
 	"github.com/ctload/ctload/results"
 )
 
@@ -43,9 +44,10 @@ func catalogueTable(b *bytes.Buffer, list []results.Description, o Options) erro
 
 // Brief writes what one experiment is about, in a screen.
 func Brief(w io.Writer, d results.Description, o Options) error {
+	d = printable.Of(d)
 	width := o.width()
 	var b bytes.Buffer
-	name := emphasis(printable(d.Name), o.Color)
+	name := emphasis(d.Name, o.Color)
 	fmt.Fprintf(&b, "%s  (%s; about %s without KVM)\n", name, d.Group, about(d.Seconds))
 	paragraph(&b, "", d.Summary, width)
 	part := func(title, text string) {
@@ -61,7 +63,7 @@ func Brief(w io.Writer, d results.Description, o Options) error {
 	fmt.Fprintln(&b)
 	for _, s := range d.Scenarios {
 		label := runewidth.FillRight(title, briefIndent)
-		paragraph(&b, label+runewidth.FillRight(printable(s.Name), indent), s.Summary, width)
+		paragraph(&b, label+runewidth.FillRight(s.Name, indent), s.Summary, width)
 		title = ""
 	}
 	part("sources", strings.Join(d.Sources, "; "))
@@ -75,13 +77,14 @@ const briefIndent = 10
 
 // Hits writes the results of a search, a line for each hit; it cuts long lines at the width.
 func Hits(w io.Writer, hits []results.Hit, o Options) error {
+	hits = printable.Of(hits)
 	group := func(h results.Hit) string { return h.Group }
 	place := func(h results.Hit) string { return fmt.Sprintf("%s:%d", h.Experiment, h.Line) }
 	groups, places := widest(hits, group)+gap, widest(hits, place)+gap
 	var b bytes.Buffer
 	for _, h := range hits {
 		line := runewidth.FillRight(h.Group, groups) + runewidth.FillRight(place(h), places) +
-			printable(h.Where+": "+h.Text)
+			h.Where + ": " + h.Text
 		if o.Width > 0 {
 			line = runewidth.Truncate(line, o.width(), "...")
 		}
@@ -111,7 +114,7 @@ func TimeLine(w io.Writer, format string, lines []results.TimeLine, o Options) e
 func timeLines(b *bytes.Buffer, lines []results.TimeLine, o Options) error {
 	width := o.width()
 	for _, line := range lines {
-		b.WriteString(emphasis(printable(line.Scenario), o.Color))
+		b.WriteString(emphasis(line.Scenario, o.Color))
 		b.WriteByte('\n')
 		if len(line.Steady) > 0 {
 			paragraph(b, "  normal: ", strings.Join(line.Steady, "; "), width)
@@ -122,7 +125,7 @@ func timeLines(b *bytes.Buffer, lines []results.TimeLine, o Options) error {
 			if p.Action {
 				mark = "  * "
 			}
-			when := runewidth.FillLeft(printable(p.When), min(indent, width/2))
+			when := runewidth.FillLeft(p.When, min(indent, width/2))
 			paragraph(b, "  "+when+mark, p.What, width)
 		}
 		b.WriteByte('\n')

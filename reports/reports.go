@@ -29,6 +29,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/internal/printable"
 	"github.com/ctload/ctload/internal/spelling"
 	"github.com/ctload/ctload/results"
 )
@@ -72,10 +73,17 @@ func (f formats[D]) check(format string) error {
 	return fmt.Errorf("unknown format %q%s", format, spelling.Hint(format, f.names()))
 }
 
+// rawFormats get a document as it is: what they write escapes it.
+var rawFormats = []string{"json"}
+
 // render writes a document, or nothing of it after an error; what names the document in errors.
+// Documents hold text of strangers: it is printable in every format.
 func (f formats[D]) render(w io.Writer, what, format string, document D, o Options) error {
 	if err := f.check(format); err != nil {
 		return err
+	}
+	if !slices.Contains(rawFormats, format) {
+		document = printable.Of(document)
 	}
 	var b bytes.Buffer
 	err := f[format](&b, document, o)
@@ -96,18 +104,19 @@ func textOrJSON[D any](text func(*bytes.Buffer, D, Options) error) formats[D] {
 }
 
 // renderCSV writes a row for each trial, also the invalid ones, with a header of the figures' paths
-// in run.json: raw values for a spreadsheet or a data frame, as RFC 4180 with LF ends of line.
+// in run.json: raw values for a spreadsheet or a data frame, as RFC 4180 with LF ends of line. A text
+// that a spreadsheet would take for a formula begins with an apostrophe.
 func renderCSV(b *bytes.Buffer, run *results.Run, _ Options) error {
 	records := [][]string{{"experiment", "scenario"}}
 	w := results.WorkloadOf(run)
 	for _, c := range w.Flatten(&results.Trial{}) {
-		records[0] = append(records[0], c.Path)
+		records[0] = append(records[0], printable.Cell(c.Path))
 	}
 	for _, s := range run.Scenarios {
 		for i := range s.Trials {
-			record := []string{run.Experiment, s.Name}
+			record := []string{printable.Cell(run.Experiment), printable.Cell(s.Name)}
 			for _, c := range w.Flatten(&s.Trials[i]) {
-				record = append(record, c.Value)
+				record = append(record, printable.Cell(c.Value))
 			}
 			records = append(records, record)
 		}

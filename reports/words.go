@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/mattn/go-runewidth"
 
@@ -15,7 +14,7 @@ import (
 
 // heading writes the experiment's name and summary, and whether the run came to its end.
 func heading(b *bytes.Buffer, run *results.Run, width int, color bool) {
-	b.WriteString(emphasis(printable(run.Experiment), color))
+	b.WriteString(emphasis(run.Experiment, color))
 	b.WriteByte('\n')
 	if run.Summary != "" {
 		paragraph(b, "", run.Summary, width)
@@ -81,7 +80,7 @@ func tell(list []row) []told {
 func stories(b *bytes.Buffer, list []row, width int) {
 	indent := min(widest(list, func(r row) string { return r.name })+gap, width/3)
 	for _, t := range tell(list) {
-		label := printable(t.name)
+		label := t.name
 		if runewidth.StringWidth(label)+1 > indent {
 			fmt.Fprintln(b, label)
 			label = ""
@@ -170,22 +169,12 @@ func outcomeOf(run *results.Run) (words, kind string) {
 	}
 }
 
-// printable replaces control characters: names come from files, and sentences quote consoles.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' && r != '\t' {
-			return '\uFFFD'
-		}
-		return r
-	}, s)
-}
-
 // paragraph writes a text wrapped at the width after first, the other lines indented as far.
 func paragraph(b *bytes.Buffer, first, text string, width int) {
 	indent := runewidth.StringWidth(first)
 	column := indent
 	b.WriteString(first)
-	for i, word := range strings.Fields(printable(text)) {
+	for i, word := range strings.Fields(text) {
 		n := runewidth.StringWidth(word)
 		switch {
 		case i == 0:

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/ctload/ctload/internal/printable"
 )
 
 // Encode writes run.json: indented, with a newline at its end, empty lists as such and not as null.
@@ -35,12 +37,18 @@ func Encode(w io.Writer, run *Run) error {
 	return nil
 }
 
-// WriteJSON writes a value as readable JSON: indented, with <, > and & unescaped.
+// WriteJSON writes a value as readable JSON: indented, with <, > and & unescaped, and with escapes
+// for what a terminal would obey.
 func WriteJSON(w io.Writer, value any) error {
-	e := json.NewEncoder(w)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	return e.Encode(value)
+	if err := e.Encode(value); err != nil {
+		return err
+	}
+	_, err := w.Write(printable.JSON(b.Bytes()))
+	return err
 }
 
 // notNumber returns the path of the first figure that JSON cannot hold.

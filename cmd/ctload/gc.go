@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctload/ctload/internal/printable"
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/vm/journal"
 )
@@ -26,7 +27,7 @@ live runs alone.`,
 			err := labs.Collect(cmd.Context(), connect, dryRun, func(f journal.Finding) {
 				if f.State != journal.Skipped {
 					nothing = false
-					fmt.Fprintln(cmd.OutOrStdout(), foundLine(f))
+					fmt.Fprintln(cmd.OutOrStdout(), printable.Text(foundLine(f)))
 				}
 			})
 			if nothing && err == nil {

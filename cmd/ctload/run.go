@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/ctload/ctload/internal/printable"
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/reports"
@@ -308,7 +309,7 @@ func loadExperiment(
 		warnings, err = experiment.SetFiles(texts)
 	}
 	for _, w := range warnings {
-		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", w)
+		fmt.Fprint(cmd.ErrOrStderr(), printable.Text(fmt.Sprintf("warning: %v\n", w)))
 	}
 	return experiment, err
 }
@@ -346,11 +347,15 @@ func (f *runFlags) readExperiment(
 	if f.choice.Accelerator == "" && (e.Accelerator == libvirt.KVM || e.Accelerator == libvirt.TCG) {
 		f.choice.Accelerator = e.Accelerator
 	}
+	name := filepath.Join(folder.Path(), "experiment.yaml")
+	if sandbox.Inside() {
+		return loadExperiment(cmd, name)
+	}
 	text, err := folder.Experiment()
 	if err != nil {
 		return nil, fmt.Errorf("--resume: %w", err)
 	}
-	experiment, _, err := scenarios.Parse(filepath.Join(f.resume, "experiment.yaml"), text)
+	experiment, _, err := scenarios.Parse(name, text)
 	return experiment, err
 }
 

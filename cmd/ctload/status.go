@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ctload/ctload/internal/printable"
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/results/compare"
@@ -89,7 +90,7 @@ func message(err error) string {
 	if s, ok := errors.AsType[*statusError](err); err == nil || ok && s.Err == nil {
 		return ""
 	}
-	text := fmt.Sprintf("ctload: %v\n", err)
+	text := printable.Text(fmt.Sprintf("ctload: %v\n", err)) // it may quote a stranger's file
 	if forbidden, ok := errors.AsType[*sandbox.ForbiddenError](err); ok {
 		text += forbidden.Fix() + "\n"
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"github.com/ctload/ctload/internal/printable"
 	"github.com/ctload/ctload/results"
 )
 
@@ -141,7 +142,7 @@ func (b *bars) Ended(trial results.Trial) {
 func (b *bars) Note(text string) {
 	b.calls.Lock()
 	defer b.calls.Unlock()
-	b.line(text)
+	b.line(printable.Text(text))
 }
 
 // line prints above the bars, in lines that fit. Without bars mpb draws a text at its next refresh,

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/ctload/ctload/internal/printable"
 	"github.com/ctload/ctload/results"
 )
 
@@ -122,7 +123,7 @@ func (l *plainLines) Ended(trial results.Trial) {
 func (l *plainLines) Note(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fmt.Fprintln(l.w, text)
+	fmt.Fprintln(l.w, printable.Text(text))
 }
 
 func (l *plainLines) Close() error { return nil }
