@@ -90,10 +90,38 @@ type caller struct {
 // wire carries messages both ways.
 type wire struct {
 	*json.Encoder
-	*json.Decoder
+	decoder *json.Decoder
+	meter   *meter
 }
 
-func newWire(conn net.Conn) wire { return wire{json.NewEncoder(conn), json.NewDecoder(conn)} }
+func newWire(conn net.Conn) wire {
+	m := &meter{from: conn}
+	return wire{json.NewEncoder(conn), json.NewDecoder(m), m}
+}
+
+// Decode reads one message of at most maxMessage bytes.
+func (w wire) Decode(message any) error {
+	w.meter.left = maxMessage
+	return w.decoder.Decode(message)
+}
+
+// maxMessage bounds a message, in bytes: the input of a command comes in parts of 32 KiB.
+const maxMessage = 1 << 20
+
+// meter reads up to a number of bytes.
+type meter struct {
+	from io.Reader
+	left int
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	if m.left <= 0 {
+		return 0, fmt.Errorf("the message is longer than %d bytes", maxMessage)
+	}
+	n, err := m.from.Read(p[:min(len(p), m.left)])
+	m.left -= n
+	return n, err
+}
 
 // ask connects to the lab at path and sends a request. The connection also ends with ctx.
 func ask(ctx context.Context, path string, r request) (*caller, error) {

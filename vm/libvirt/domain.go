@@ -29,7 +29,6 @@ type Domain struct {
 	CPUs        string // CPUs of the host that it may use, as "2,3"; empty: all
 	Cards       []Card // one for each of the machine's ports, in their order
 	Channel     string // path of the socket of the agent's port; empty: libvirt chooses
-	Appending   bool   // append to the console file instead of truncating it
 }
 
 // Card is a network card of a machine. One of Tap, Network and Bridge is set.
@@ -116,10 +115,8 @@ func (d Domain) console() *libvirtxml.DomainChardevSource {
 	if d.Machine.ConsoleFile == "" {
 		return &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}}
 	}
-	file := &libvirtxml.DomainChardevSourceFile{Path: d.Machine.ConsoleFile, Append: "off"}
-	if d.Appending {
-		file.Append = "on"
-	}
+	// Appending also lets [vm.BoundConsole] cut the file.
+	file := &libvirtxml.DomainChardevSourceFile{Path: d.Machine.ConsoleFile, Append: "on"}
 	return &libvirtxml.DomainChardevSource{File: file}
 }
 

@@ -68,7 +68,6 @@ func (m *Machine) Create(ctx context.Context, flags createFlags) error {
 	if err != nil {
 		return err
 	}
-	m.Description.Appending = true // the console file keeps earlier text on another start
 	domain, err := m.Virt.Create(ctx, xml, flags)
 	if err != nil {
 		return err

@@ -279,11 +279,11 @@ func (l *Lab) restore(ctx context.Context) error {
 
 // consoleText returns the console from an offset on; all of it when it was truncated meanwhile.
 func (l *Lab) consoleText(from int64) string {
-	text, _ := os.ReadFile(l.console)
+	text := vm.ReadConsole(l.console)
 	if from > int64(len(text)) {
 		from = 0
 	}
-	return string(text[from:])
+	return text[from:]
 }
 
 // machine is the DUT during one trial.

@@ -16,10 +16,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
@@ -96,7 +99,10 @@ func (s *state) run(ctx context.Context, limit time.Duration, args ...string) (s
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 2 * time.Second
-	err := cmd.Run()
+	err := startUnprivileged(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	if err == nil {
 		return stdout.String(), nil
 	}
@@ -108,6 +114,27 @@ func (s *state) run(ctx context.Context, limit time.Duration, args ...string) (s
 	}
 	doing := "vagrant " + strings.Join(args, " ")
 	return "", fmt.Errorf("%s: %w: %s", doing, err, sentence(said.String()))
+}
+
+// startUnprivileged starts a command without the capabilities of the sandbox: the Vagrantfile of a
+// box is a program of a stranger, which then can neither mount nor write where the sandbox shows
+// the host read-only.
+func startUnprivileged(cmd *exec.Cmd) error {
+	started := make(chan error)
+	go func() {
+		// Never unlocked: the thread, which gives its privileges up, ends with this goroutine.
+		runtime.LockOSThread()
+		err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+		if err == nil {
+			err = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		}
+		if err != nil {
+			started <- fmt.Errorf("give up the sandbox's privileges: %w", err)
+			return
+		}
+		started <- cmd.Start()
+	}()
+	return <-started
 }
 
 // sentence joins Vagrant's indented message into one line, without places in its source.

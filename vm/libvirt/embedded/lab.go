@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 
 	"github.com/ctload/ctload/internal/link"
@@ -91,6 +90,7 @@ type machine struct {
 	libvirt.Machine
 	lab    *Lab
 	number int
+	bound  func() // ends the bound of its console
 }
 
 // Boot starts a machine and waits for its agent. The error is a *vm.BootError, with the end of the
@@ -110,6 +110,7 @@ func (l *Lab) boot(ctx context.Context, d libvirt.Domain, proven bool) (_ vm.Nod
 		Virt: l.virt, Ends: &l.Ends, Explain: l.explain,
 	}}
 	m.Start = m.start
+	m.bound = vm.BoundConsole(d.Machine.ConsoleFile)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.Close())
@@ -210,8 +211,7 @@ func (l *Lab) explain(doing string, err error) error {
 
 // Console implements [vm.Node].
 func (m *machine) Console() string {
-	text, _ := os.ReadFile(m.Description.Machine.ConsoleFile)
-	return string(text)
+	return vm.ReadConsole(m.Description.Machine.ConsoleFile)
 }
 
 // Close ends the machine at once.
@@ -224,6 +224,7 @@ func (m *machine) Close() error {
 			errs = append(errs, m.Explain("destroy machine "+m.Name(), err))
 		}
 	}
+	m.bound()
 	for _, c := range m.Description.Cards {
 		errs = append(errs, link.Remove(c.Tap))
 	}

@@ -175,15 +175,17 @@ func (c *console) follow(text io.ReadCloser) {
 	if c.file != nil {
 		to = c.file
 	}
-	go func() { _, _ = io.Copy(to, text) }()
+	go func() {
+		_, _ = io.Copy(to, io.LimitReader(text, vm.MaxConsole))
+		_, _ = io.Copy(io.Discard, text) // a reader that stops blocks the connection
+	}()
 }
 
 func (c *console) String() string {
 	if c.file == nil {
 		return c.tail.String()
 	}
-	text, _ := os.ReadFile(c.file.Name())
-	return string(text)
+	return vm.ReadConsole(c.file.Name())
 }
 
 func (c *console) Close() error {

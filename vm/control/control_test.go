@@ -1,0 +1,80 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ctload/ctload/vm"
+)
+
+// TestServe_EndlessMessage sends a message without an end: the lab hangs up, takes no memory for
+// it, and answers others.
+func TestServe_EndlessMessage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	server, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, About{Name: "x"}, map[string]vm.Node{}) }()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := []byte(strings.Repeat("A", 1<<16))
+	_, err = conn.Write([]byte(`{"do":"about","node":"`))
+	sent := 0
+	for err == nil && sent < 64*maxMessage {
+		_, err = conn.Write(part)
+		sent += len(part)
+	}
+	if err == nil {
+		t.Errorf("the lab took %d bytes", sent)
+	}
+	if about, err := Look(path); err != nil || about.Name != "x" {
+		t.Errorf("another caller gets %+v, %v", about, err)
+	}
+	cancel()
+	if err := <-served; !errors.Is(err, context.Canceled) {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// TestAttach serves a socket that another process would have opened.
+func TestAttach(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	opened, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := opened.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := Attach(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, About{Name: "handed over"}, map[string]vm.Node{}) }()
+	if about, err := Look(path); err != nil || about.Name != "handed over" {
+		t.Errorf("%+v, %v", about, err)
+	}
+	cancel()
+	<-served
+	if err := opened.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := Look(path); !errors.Is(err, errNone) {
+		t.Errorf("after the end: %v", err)
+	}
+	if _, err := Attach(nil); err == nil {
+		t.Error("no socket was taken for one")
+	}
+}
