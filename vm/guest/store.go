@@ -38,7 +38,8 @@ const fetchLimit = 15 * time.Minute
 
 // Kernel returns the kernel of a name, one of [KernelNames]. The first call fetches a
 // distribution's kernel through the host's apt, which verifies it; later calls take it from the
-// store, at once and without the network. The files stay in place as long as the store does.
+// store, at once and without the network. A kernel whose files are damaged is fetched again. The
+// files stay in place as long as the store does.
 //
 // The error is an [UnknownKernelError] for an unknown name, and a [MissingError] for what the host
 // lacks: apt, keys, a mirror, the network, space.
@@ -55,14 +56,17 @@ func (s *Store) Kernel(ctx context.Context, name string) (Kernel, error) {
 		return Kernel{}, err
 	}
 	slot := &slot{dir, name, strings.ReplaceAll(name, "/", "-"), s.Progress}
-	if k, err := slot.current(); err == nil {
+	k, unfit := slot.current()
+	if unfit == nil {
 		return k, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, fetchLimit,
 		fmt.Errorf("not done after %v", fetchLimit))
 	defer cancel()
-	k, err := slot.fill(ctx, d, suite)
-	if err != nil {
+	if k, err = slot.fill(ctx, d, suite); err != nil {
+		if damaged, ok := errors.AsType[*damagedError](unfit); ok {
+			err = fmt.Errorf("%w; to fetch it again: %w", damaged, err)
+		}
 		return Kernel{}, slot.fetchError(d, err)
 	}
 	return k, nil
@@ -147,7 +151,14 @@ func (s *slot) current() (Kernel, error) {
 	}
 	var k Kernel
 	if err := json.Unmarshal(text, &k); err != nil {
-		return Kernel{}, fmt.Errorf("read %s: %w", s.pointer(), err)
+		return Kernel{}, &damagedError{s.pointer(), err.Error()}
+	}
+	entry := s.entryOf(k.ModuleDir)
+	if !filepath.IsLocal(k.Image) || !filepath.IsLocal(k.ModuleDir) || s.entryOf(k.Image) != entry {
+		return Kernel{}, &damagedError{s.pointer(), "it names files outside of the cache"}
+	}
+	if err := checkSums(filepath.Join(s.dir, entry)); err != nil {
+		return Kernel{}, err
 	}
 	return s.open(k)
 }
@@ -254,7 +265,8 @@ func (s *slot) fetch(ctx context.Context, from archive, meta string) (k Kernel, 
 	}
 	version := packages[1].version // the first is the meta package
 	entry := s.entry(version)
-	if k, err := s.find(entry, version); err == nil { // fetched before
+	if k, err := s.find(entry, version); err == nil &&
+		checkSums(filepath.Join(s.dir, entry)) == nil { // fetched before
 		return s.point(k)
 	}
 	debs, root := filepath.Join(work, "debs"), filepath.Join(work, "root")
@@ -270,6 +282,9 @@ func (s *slot) fetch(ctx context.Context, from archive, meta string) (k Kernel, 
 		return Kernel{}, err
 	}
 	if _, err := s.find(filepath.Join(filepath.Base(work), "root"), version); err != nil {
+		return Kernel{}, err
+	}
+	if err := writeSums(root); err != nil {
 		return Kernel{}, err
 	}
 	place := filepath.Join(s.dir, entry)

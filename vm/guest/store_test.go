@@ -143,6 +143,35 @@ func TestStoreFetchesOnce(t *testing.T) {
 	wantNames(t, s, stored...)
 }
 
+// flip changes a bit of the last byte of a file.
+func flip(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil || len(data) == 0 {
+		return errors.Join(err, errors.New("the file is empty"))
+	}
+	data[len(data)-1] ^= 1
+	return os.WriteFile(path, data, 0o644)
+}
+
+// TestStoreDamaged damages a kernel on a host that cannot fetch it again: the error names the file.
+func TestStoreDamaged(t *testing.T) {
+	newFakeApt(t)
+	s := &Store{Dir: t.TempDir()}
+	k, err := s.Kernel(t.Context(), testKernel)
+	if err == nil {
+		err = flip(k.Image)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	_, err = s.Kernel(t.Context(), testKernel)
+	if _, missing := errors.AsType[*MissingError](err); !missing ||
+		!strings.Contains(err.Error(), k.Image+" is damaged: its contents have changed") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestStoreRepairs(t *testing.T) {
 	newFakeApt(t)
 	for name, damage := range map[string]func(k Kernel, pointer string) error{
@@ -150,7 +179,24 @@ func TestStoreRepairs(t *testing.T) {
 		"pointer empty":   func(_ Kernel, pointer string) error { return os.Truncate(pointer, 0) },
 		"image lost":      func(k Kernel, _ string) error { return os.Remove(k.Image) },
 		"image cut off":   func(k Kernel, _ string) error { return os.Truncate(k.Image, 100) },
-		"modules lost":    func(k Kernel, _ string) error { return os.RemoveAll(k.ModuleDir) },
+		"image cut in half": func(k Kernel, _ string) error {
+			info, err := os.Stat(k.Image)
+			return errors.Join(err, os.Truncate(k.Image, info.Size()-1))
+		},
+		"bit of the image": func(k Kernel, _ string) error { return flip(k.Image) },
+		"modules changed": func(k Kernel, _ string) error {
+			return os.WriteFile(filepath.Join(k.ModuleDir, "modules.builtin"), []byte("x"), 0o644)
+		},
+		"sums unreadable": func(k Kernel, pointer string) error {
+			entry := filepath.Join(filepath.Dir(pointer), "debian-bookworm_6.1.1-1")
+			return os.Truncate(filepath.Join(entry, fileSums), 10)
+		},
+		"pointer leads out": func(k Kernel, pointer string) error {
+			text, err := os.ReadFile(pointer)
+			out := strings.Replace(string(text), `"debian-bookworm_`, `"../kernels/debian-bookworm_`, 1)
+			return errors.Join(err, os.WriteFile(pointer, []byte(out), 0o644))
+		},
+		"modules lost": func(k Kernel, _ string) error { return os.RemoveAll(k.ModuleDir) },
 		"draft in the way": func(_ Kernel, pointer string) error {
 			return errors.Join(os.WriteFile(pointer+".new", []byte("{"), 0o644), os.Remove(pointer))
 		},
