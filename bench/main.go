@@ -141,8 +141,8 @@ ip -n router addr add 10.81.0.1/24 dev far
 ip -n far addr add 10.81.0.2/24 dev link
 ip -n client link set dev link up; ip -n router link set near up
 ip -n router link set far up; ip -n far link set dev link up
-ip -n client route add default via 10.80.0.2
-ip -n far route add default via 10.81.0.1
+ip -n client route add 10.0.0.0/8 via 10.80.0.2
+ip -n far route add 10.0.0.0/8 via 10.81.0.1
 ip -n router route add 10.90.0.0/16 via 10.80.0.1
 ip -n router route add 10.91.0.0/16 via 10.81.0.2
 for n in client router far; do

@@ -63,6 +63,11 @@ func (l *load) prepareCrafted() error {
 	if err := sockets.MayCraft(l.InLab); err != nil {
 		return err
 	}
+	if !l.InLab && !l.AllowPublic {
+		if err := sockets.NoUplink(); err != nil {
+			return err
+		}
+	}
 	if l.Sources == "" {
 		way, err := l.findOutlet()
 		if err != nil {

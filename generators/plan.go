@@ -451,7 +451,7 @@ func (f Profile) schedule() (pacing.Schedule, error) {
 	return schedules[0], errors.Join(errs...)
 }
 
-// newSpace expands addresses and ports, and refuses public targets that the spec does not allow.
+// newSpace expands addresses and ports, and refuses public ones that the spec does not allow.
 func (p *plan) newSpace() (tuples.Space, error) {
 	space := tuples.Space{TargetPorts: p.Ports, Zipf: p.Zipf}
 	var err error
@@ -466,6 +466,10 @@ func (p *plan) newSpace() (tuples.Space, error) {
 		if space.Sources, err = tuples.ParseAddresses(p.Sources); err != nil {
 			return space, fmt.Errorf("sources: %w", err)
 		}
+		if public, found := firstPublic(space.Sources); found && !p.AllowPublic {
+			return space, fmt.Errorf("source %s is a public address, whose owner would get the "+
+				"answers; it was not allowed explicitly", public)
+		}
 		if space.Sources.Is4() != space.Targets.Is4() {
 			return space, fmt.Errorf("sources %s and target %s are of different families",
 				p.Sources, p.Target)
@@ -479,7 +483,7 @@ func (p *plan) newSpace() (tuples.Space, error) {
 	return space, nil
 }
 
-// harmless lists the ranges that a load may target without AllowPublic. The public Internet does
+// harmless lists the ranges that a load may target, or come from, without AllowPublic. The public Internet does
 // not route them (IANA's special-purpose registries, RFC 6890).
 var harmless = func() (prefixes []netip.Prefix) {
 	for s := range strings.FieldsSeq(`

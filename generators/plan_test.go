@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
 
 	"github.com/ctload/ctload/generators/lifetimes"
 	"github.com/ctload/ctload/generators/pacing"
@@ -154,6 +156,8 @@ func TestValidate(t *testing.T) {
 			*s = udp
 			s.Target, s.Sources, s.Payload = "fd00::1", "fd01::/96", 1453
 		}, "1 more than fit into a frame"},
+		{"from public addresses", func(s *Spec) { *s = syn; s.Sources = "8.8.8.0/24" },
+			"source 8.8.8.1 is a public address"},
 		{"an interface for sockets", func(s *Spec) { s.Interface = "lo" }, "need crafted packets"},
 		{"a gateway for datagram sockets",
 			func(s *Spec) { *s = udp; s.Crafted, s.Gateway = false, "02:00:00:00:00:01" },
@@ -258,6 +262,40 @@ func TestOtherNamespacesAreNotInitial(t *testing.T) {
 	}
 	if err := sockets.MayCraft(false); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCraftedBesideUplink gives the test's namespace a default route, as a container has.
+func TestCraftedBesideUplink(t *testing.T) {
+	if !netnstest.Inside(t) {
+		return
+	}
+	run := func(allow bool) error {
+		_, err := Run(t.Context(), Spec{Kind: ICMP, Target: "10.66.0.2", Sources: "10.67.0.0/24",
+			Count: 1, Interface: "up", Gateway: "02:00:00:00:00:01", AllowPublic: allow}, nil)
+		return err
+	}
+	uplink := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "up"}, PeerName: "far"}
+	address, err := netlink.ParseAddr("10.66.0.1/24")
+	if err == nil {
+		err = errors.Join(netlink.LinkAdd(uplink), netlink.LinkSetUp(uplink),
+			netlink.AddrAdd(uplink, address))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := run(false); errors.Is(err, sockets.ErrUplink) {
+		t.Errorf("without a default route: %v", err)
+	}
+	route := &netlink.Route{LinkIndex: uplink.Attrs().Index, Gw: net.ParseIP("10.66.0.2")}
+	if err := netlink.RouteAdd(route); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(false); !errors.Is(err, sockets.ErrUplink) {
+		t.Errorf("beside a default route: %v", err)
+	}
+	if err := run(true); errors.Is(err, sockets.ErrUplink) {
+		t.Errorf("allowed: %v", err)
 	}
 }
 

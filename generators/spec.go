@@ -165,7 +165,8 @@ type Spec struct {
 	// the caller's. It needs CAP_SYS_ADMIN in the user namespace that owns it.
 	Namespace string `json:"namespace,omitempty"`
 
-	// AllowPublic permits a target that the Internet routes.
+	// AllowPublic permits targets and sources that the Internet routes, and crafted packets in a
+	// network namespace with a default route.
 	AllowPublic bool `json:"allow_public,omitempty"`
 	// InLab says that this machine is a guest of a lab, so that crafted packets may leave its
 	// initial network namespace. Only an agent that is PID 1 of a guest may set it.

@@ -94,6 +94,8 @@ func generate(cmd *cobra.Command, target string, f *generateFlags) error {
 	switch {
 	case errors.Is(err, sockets.ErrInitialNamespace):
 		return ownNamespace(err)
+	case errors.Is(err, sockets.ErrUplink):
+		return fmt.Errorf("%w; give it routes to the lab alone, or say --allow-public", err)
 	case err != nil && !interrupted:
 		return host(err)
 	}

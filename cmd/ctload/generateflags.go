@@ -100,7 +100,8 @@ func (f *generateFlags) declare() *pflag.FlagSet {
 		"hardware address that crafted packets go to (default: the next hop's)")
 	flags.Var(cpusFlag(&s.CPUs), "cpus", "CPUs that the threads are pinned to, as 0,1")
 	addPlace(flags, &s.Workers, &s.Namespace)
-	flags.BoolVar(&s.AllowPublic, "allow-public", false, "permit a target with a public address")
+	flags.BoolVar(&s.AllowPublic, "allow-public", false,
+		"permit public addresses, and crafted packets beside a default route")
 	addFormat(flags, &f.format, "ab", "ab", "json")
 	return flags
 }

@@ -41,6 +41,32 @@ func MayCraft(inLab bool) error {
 	return nil
 }
 
+// ErrUplink means that crafted packets, or the answers to them, could leave by a default route.
+var ErrUplink = errors.New("this network namespace has a default route, as a container's uplink, " +
+	"by which crafted packets could leave")
+
+// NoUplink returns [ErrUplink] where the calling thread's network namespace has a default route.
+func NoUplink() error {
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		routes, err := netlink.RouteList(nil, family)
+		if err != nil {
+			return fmt.Errorf("listing the routes: %w", err)
+		}
+		for _, r := range routes {
+			whole := r.Dst == nil
+			if !whole {
+				ones, _ := r.Dst.Mask.Size()
+				whole = ones == 0
+			}
+			// An unreachable or a blackhole route leads nowhere.
+			if whole && r.Type == unix.RTN_UNICAST {
+				return ErrUplink
+			}
+		}
+	}
+	return nil
+}
+
 // OwnAddress finds an address of the set that this network namespace owns.
 func OwnAddress(set tuples.Addresses) (netip.Addr, bool, error) {
 	family := unix.AF_INET6
