@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -155,7 +156,7 @@ func interact(s any, stream grpc.ServerStream) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), first.Start.Environment...)
+	cmd.Env = append(plainEnvironment(), first.Start.Environment...)
 	// All processes that it has started: a shell's job would hold the terminal open.
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	p := &interaction{children: s.(*server).children, cmd: cmd, stream: stream, cancel: cancel}
@@ -172,6 +173,18 @@ func interact(s any, stream grpc.ServerStream) error {
 		return fmt.Errorf("run %s: %w", argv[0], err)
 	}
 	return p.send(InteractOutput{Exit: &exit})
+}
+
+// passed lists the variables that a command for a user gets of the agent's environment: in a
+// namespace that is the caller's, with whatever secrets it holds.
+var passed = []string{"PATH", "HOME", "USER", "SHELL", "TMPDIR", "LANG", "TERM", "XTABLES_LOCKFILE"}
+
+func plainEnvironment() []string {
+	return slices.DeleteFunc(os.Environ(), func(setting string) bool {
+		name, _, _ := strings.Cut(setting, "=")
+		return !slices.Contains(passed, name) && !strings.HasPrefix(name, "LC_") &&
+			!strings.HasPrefix(name, "CTLOAD_")
+	})
 }
 
 // notFound is the exit status of shells for a missing command.

@@ -63,6 +63,7 @@ func examineMachines(ctx context.Context, cache string) []Finding {
 		examineKVM(cache),
 		good("rule tools", "iptables and nft are there").unless(tools),
 		good("guest kernel", kernel.Name+" is "+kernel.Release).unless(err),
+		good("limits", "of files, memory and processes are enough").unless(checkLimits()),
 		examineMemory(),
 		examineDisk(cache),
 	}
@@ -100,7 +101,10 @@ const enoughDisk = 500 << 20
 
 func examineDisk(cache string) Finding {
 	var stat unix.Statfs_t
-	err := os.MkdirAll(cache, 0o755)
+	err := error(guest.Missing("set HOME or XDG_CACHE_HOME", "there is no folder for caches"))
+	if cache != "" {
+		err = os.MkdirAll(cache, 0o755)
+	}
 	if err == nil {
 		err = os.NewSyscallError("statfs", unix.Statfs(cache, &stat))
 	}

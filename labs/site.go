@@ -29,6 +29,9 @@ type Order struct {
 // sandbox cannot: it fetches kernels that are not cached.
 func (o Order) Prepare(ctx context.Context) error {
 	d, err := o.Choice.driver()
+	if err == nil {
+		err = checkLimits()
+	}
 	if err != nil {
 		return err
 	}

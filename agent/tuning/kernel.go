@@ -73,9 +73,20 @@ type ToolError struct {
 func (e *ToolError) Error() string {
 	line := strings.Join(append([]string{e.Name}, e.Args...), " ")
 	if text := strings.TrimSpace(e.Stderr); text != "" {
-		return fmt.Sprintf("%s: %v: %s", line, e.Err, text)
+		return fmt.Sprintf("%s: %v: %s%s", line, e.Err, text, cure(text))
 	}
 	return fmt.Sprintf("%s: %v", line, e.Err)
+}
+
+// cure adds to the words of a tool what they mean where they do not tell: in a network namespace
+// of its own, nft gets a buffer of at most net.core.wmem_max for all its rules (some 500 by
+// default); the kernel ignores the limit for root of the host alone.
+func cure(said string) string {
+	if strings.Contains(said, "Message too long") || strings.Contains(said, "No buffer space") {
+		return " (the rules are more than net.core.wmem_max lets a namespace load at once; " +
+			"fix: sudo sysctl -w net.core.wmem_max=16777216 on the host, or fewer rules)"
+	}
+	return ""
 }
 
 // Unwrap returns the end of the program.
