@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"bytes"
 	"cmp"
 	"embed"
 	"io"
@@ -102,6 +103,7 @@ func Parse(name string, data []byte) (*Experiment, []Warning, error) {
 func parseWith(f *files, name string, data []byte) (*Experiment, []Warning, error) {
 	p := newProblems()
 	p.files = f
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // as some editors begin a file
 	e := &Experiment{source: slices.Clone(data), problems: p}
 	if root := parse(p, name, data); root != nil {
 		e.root = extendShipped(p, normalise(p, root))

@@ -39,3 +39,17 @@ func TestValidFiles(t *testing.T) {
 		})
 	}
 }
+
+// TestByteOrderMark reads a file that begins as some editors begin it: its places are as without.
+func TestByteOrderMark(t *testing.T) {
+	const mark = "\ufeff"
+	e, _, err := Parse("x.yaml", []byte(mark+"experiment: marked\n"+
+		"workload: [{generator: http, requests: 5, concurrency: 1}]\n"))
+	if err != nil || e.Name != "marked" {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if _, _, err := Parse("x.yaml", []byte(mark+"experimen: x\n")); err == nil ||
+		!strings.Contains(err.Error(), "x.yaml:1:1") {
+		t.Errorf("an error after the mark: %v", err)
+	}
+}

@@ -107,7 +107,7 @@ func (f *widthFlags) options() reports.Options {
 	options := reports.Options{Wide: f.wide, Width: f.columns}
 	fd := int(os.Stdout.Fd())
 	if term.IsTerminal(fd) {
-		options.Color = os.Getenv("NO_COLOR") == ""
+		options.Color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 		width, _, _ := term.GetSize(fd)
 		options.Width = cmp.Or(options.Width, width)
 	} else if n, _ := strconv.Atoi(os.Getenv("COLUMNS")); n >= leastColumns && n <= mostColumns {

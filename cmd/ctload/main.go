@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"os"
+	"os/user"
 	"path/filepath"
 
 	"github.com/ctload/ctload/agent"
@@ -35,5 +36,19 @@ func main() {
 	if role, ok := roles[filepath.Base(os.Args[0])]; ok {
 		os.Exit(role())
 	}
+	settleEnvironment()
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// settleEnvironment sets what a service or a script may have left out, for this program and those
+// that it starts: the user's home, and where programs are.
+func settleEnvironment() {
+	if os.Getenv("HOME") == "" {
+		if self, err := user.Current(); err == nil {
+			os.Setenv("HOME", self.HomeDir)
+		}
+	}
+	if os.Getenv("PATH") == "" {
+		os.Setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	}
 }

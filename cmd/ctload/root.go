@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -59,13 +60,33 @@ func helpCommand() *cobra.Command {
 	}
 }
 
+// output remembers that a write failed, also for commands that do not look: what was asked for was
+// not printed.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if err != nil {
+		o.err = fmt.Errorf("print to standard output: %w", err)
+		return n, o.err
+	}
+	return n, nil
+}
+
 // run executes the command line and returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := rootCommand()
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	out := &output{Writer: stdout}
+	root.SetOut(out)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
+	if out.err != nil {
+		err = &statusError{statusHost, cmp.Or(err, out.err)}
+	}
 	fmt.Fprint(stderr, message(err))
 	return exitStatus(cmd.Context(), err)
 }
