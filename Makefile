@@ -50,6 +50,18 @@ test-long: modules deps test-deps library-deps build ## and what takes minutes: 
 	CTLOAD_NO_SKIP=1 CTLOAD_LONG=1 CTLOAD_SOAK=10m $(GO) test -race -p 1 -parallel 4 \
 		-timeout 240m ./...
 
+.PHONY: soak
+soak: modules deps test-deps build ## 1000 kills and other disturbances: about an hour
+	CTLOAD_NO_SKIP=1 CTLOAD_KILLS=$${KILLS:-1000} $(GO) test ./cmd/ctload -run '^TestSoak$$' -v \
+		-parallel 2 -timeout 240m
+
+.PHONY: fuzz
+fuzz: modules ## every fuzz target for ten minutes; Go's cache keeps the corpus
+	@for file in $$(grep -rl --include=*_test.go '^func Fuzz' .); do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			$(GO) test ./$$(dirname $$file) -run '^$$' -fuzz "^$$name\$$" \
+				-fuzztime $${FUZZTIME:-10m} || exit 1; done; done
+
 .PHONY: library
 library: modules deps build userns library-deps ## run every shipped experiment
 	@rm -rf bin/library; mkdir -p bin/library; failed=; all=$$(date +%s); \
