@@ -349,7 +349,7 @@ func (f *runFlags) readExperiment(
 	}
 	name := filepath.Join(folder.Path(), "experiment.yaml")
 	if sandbox.Inside() {
-		return loadExperiment(cmd, name)
+		return loadExperiment(cmd, name, nil)
 	}
 	text, err := folder.Experiment()
 	if err != nil {

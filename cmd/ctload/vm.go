@@ -80,6 +80,9 @@ func (f *runFlags) vmUp(cmd *cobra.Command, args []string) (err error) {
 		}
 		return stand(cmd, job, server)
 	}
+	if err := tryRules(cmd, job.Plan); err != nil {
+		return err
+	}
 	socket, err := control.Socket()
 	if err != nil {
 		return host(err)
