@@ -12,7 +12,7 @@ func TestStartUnprivileged(t *testing.T) {
 	status := func(start func(*exec.Cmd) error) string {
 		t.Helper()
 		var said strings.Builder
-		cmd := exec.Command("cat", "/proc/self/status")
+		cmd := exec.Command("sh", "-c", "exec cat /proc/self/status")
 		cmd.Stdout = &said
 		err := start(cmd)
 		if err == nil {
