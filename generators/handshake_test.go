@@ -65,8 +65,8 @@ func TestHandshakeWithoutSockets(t *testing.T) {
 			router.address(t, "near", "10.1.0.2/24")
 			router.address(t, "far", "10.2.0.1/24")
 			far.address(t, "link", "10.2.0.2/24")
-			client.route(t, "0.0.0.0/0", "10.1.0.2")
-			far.route(t, "0.0.0.0/0", "10.2.0.1")
+			client.route(t, "10.4.0.0/16", "10.1.0.2")
+			far.route(t, "10.3.0.0/16", "10.2.0.1")
 			// Addresses without an owner on the client's side.
 			router.route(t, "10.3.0.0/16", "10.1.0.1")
 			router.route(t, "10.4.0.0/16", "10.2.0.2") // and on the far side

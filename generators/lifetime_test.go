@@ -12,6 +12,7 @@ import (
 	"github.com/ctload/ctload/generators/lifetimes"
 	"github.com/ctload/ctload/generators/pacing"
 	"github.com/ctload/ctload/generators/responders"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 )
 
@@ -105,7 +106,7 @@ func TestOccupancy(t *testing.T) {
 					if off <= .02 {
 						return
 					}
-					if !late || tries == 0 {
+					if !late || tries == 0 { // NaN without a sample
 						t.Fatalf("%.1f %% off", 100*off)
 					}
 					t.Log("again: the host kept the load waiting")
@@ -141,7 +142,7 @@ func occupancy(
 		}
 		states, _ := lab.server.entries(t)
 		took := time.Since(start) - from
-		if from >= lifeFull && took < 150*time.Millisecond {
+		if from >= lifeFull && took < 500*time.Millisecond {
 			got, due = got+float64(states[state]), due+plan.living(from+took/2, after)
 			samples++
 		}
@@ -154,7 +155,7 @@ func occupancy(
 	if result.Failed > 0 || result.Offered != lifeRate*int64(lifeLoad/time.Second) {
 		t.Error(counts(result))
 	}
-	return got / samples, due / samples, samples < 10 || result.LateShare() > .01
+	return got / samples, due / samples, samples < 5 || result.LateShare() > .01
 }
 
 // TestLifetime_OfEach checks that each connection is closed at the end of its own life, in any
@@ -312,9 +313,12 @@ func TestLifetime_BrokenHandshakes(t *testing.T) {
 // TestMillionLives checks what a million crafted connections with lifetimes need: their states, the
 // sequence numbers of their peers and their ends.
 func TestMillionLives(t *testing.T) {
-	const million = 1_000_000
+	n := 200_000 // the race detector takes 20 s for a million
+	if hosttest.Long() {
+		n = 1_000_000
+	}
 	spec := Spec{
-		Kind: Handshake, Target: "10.0.0.1", Ports: []uint16{80}, Sources: crowd, Count: million,
+		Kind: Handshake, Target: "10.0.0.1", Ports: []uint16{80}, Sources: crowd, Count: int64(n),
 		Close: CloseRST, Seed: 1,
 		Lifetime: lifetimes.Distribution{Shape: lifetimes.LogNormal, Mean: time.Minute, Sigma: 1.2},
 	}
@@ -324,20 +328,20 @@ func TestMillionLives(t *testing.T) {
 	}
 	before := heap()
 	l := &load{plan: p, pacer: pacing.NewPacer(nil, pacing.Limits{}), start: time.Now()}
-	l.awaiting = newAwaiting(million, 1)
+	l.awaiting = newAwaiting(int64(n), 1)
 	c := &crafted{base: base{load: l, tally: newTally()}}
 	r := &replyReader{worker: c, load: l, living: new(living), closes: true}
-	for i := range int64(million) {
+	for i := range int64(n) {
 		l.awaiting.reserve(1)
 		l.awaiting.sent(i, 0)
 		r.live(i, time.Millisecond, uint32(i))
 	}
-	if grown := heap() - before; grown > 40<<20 {
-		t.Errorf("a million lives take %d bytes", grown)
-	} else {
-		t.Logf("a million lives take %d bytes", grown)
+	grown := heap() - before
+	t.Logf("%d lives take %d bytes", n, grown)
+	if grown > int64(n)*42 {
+		t.Error("they take more than 42 bytes each")
 	}
-	if l.awaiting.alive.Load() != million || r.living.ends.Len() != million {
+	if l.awaiting.alive.Load() != int64(n) || r.living.ends.Len() != n {
 		t.Errorf("%d are alive, %d have an end", l.awaiting.alive.Load(), r.living.ends.Len())
 	}
 	last := time.Duration(0)
@@ -350,8 +354,8 @@ func TestMillionLives(t *testing.T) {
 		r.over(number, at)
 		last = at
 	}
-	if open := l.awaiting.open.Load(); open != 0 || c.tally.completed.Load() != million {
-		t.Errorf("%d of %d are completed, %d open", c.tally.completed.Load(), million, open)
+	if open := l.awaiting.open.Load(); open != 0 || c.tally.completed.Load() != int64(n) {
+		t.Errorf("%d of %d are completed, %d open", c.tally.completed.Load(), n, open)
 	}
 }
 

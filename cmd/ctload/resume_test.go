@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,9 +135,12 @@ func TestResume(t *testing.T) {
 	}
 	after := load()
 	all := trials(after)
-	if len(all) != 6 || after.Part("") != nil || after.Seconds <= before.Seconds ||
+	counted := slices.DeleteFunc(slices.Clone(all), func(t results.Trial) bool {
+		return t.RepeatedAs > 0 // the host spoilt it, and it was measured again
+	})
+	if len(counted) != 6 || after.Part("") != nil || after.Seconds <= before.Seconds ||
 		!after.Started.Equal(before.Started) || len(after.Scenarios[0].Thresholds) != 1 {
-		t.Errorf("%d trials, %v, %.1f s after %.1f s, thresholds %v", len(all), after.Part(""),
+		t.Errorf("%d trials, %v, %.1f s after %.1f s, thresholds %v", len(counted), after.Part(""),
 			after.Seconds, before.Seconds, after.Scenarios[0].Thresholds)
 	}
 	for _, was := range part {

@@ -165,7 +165,7 @@ workload:
 recovery: 1s
 `
 	o := ctload(t, 2*time.Minute, "run", experiment(t, text), "--accelerator", "tcg",
-		"--format", "json")
+		"--format", "json", "--retries", "0")
 	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
 	if o.status != statusInvalid || !slices.Contains(trial.InvalidCodes, results.CodeLostFrames) {
 		t.Fatalf("exit status %d, invalid %q, transit %+v", o.status, trial.Invalid, trial.Transit)

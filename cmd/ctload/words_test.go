@@ -13,7 +13,7 @@ import (
 
 // foreign matches text of the libraries that parse command lines and values: it names no example
 // and no remedy.
-var foreign = regexp.MustCompile(`strconv\.|time: |invalid syntax|invalid argument|` +
+var foreign = regexp.MustCompile(`strconv\.|\btime: |invalid syntax|invalid argument|` +
 	`value out of range|unknown shorthand|unknown flag|unknown command|flag needs an argument|` +
 	`bad flag syntax|arg\(s\)|unable to parse|ParseAddr|parse error|Did you mean this|(?i)usage:`)
 
