@@ -97,8 +97,8 @@ type Table struct {
 	Entries []Entry `json:"entries,omitempty"`
 	// Cut counts entries whose text ends in the middle: they are not in Entries.
 	Cut int `json:"cut,omitempty"`
-	// Between is the time, in seconds, between the two listings whose entries are marked with Stays;
-	// 0 for a single one.
+	// Between is the time, in seconds, between the two listings whose entries are marked with
+	// Stays; 0 for a single one.
 	Between float64 `json:"between_s,omitempty"`
 	// Whole is the number of living entries in the whole table, where it was shown; 0 is unknown.
 	Whole int64 `json:"whole,omitempty"`

@@ -17,14 +17,14 @@ func TestPseudonyms_Text(t *testing.T) {
 	six := p.Address(netip.MustParseAddr("2001:db8:7::1")).String()
 	for _, test := range []struct{ given, want string }{
 		{"-A FORWARD -s 203.0.113.1/32 -j DROP", "-A FORWARD -s " + server + " -j DROP"},
-		{"-j DNAT --to-destination 203.0.113.1:80-90", "-j DNAT --to-destination " + server + ":80-90"},
+		{"--to-destination 203.0.113.1:80-90", "--to-destination " + server + ":80-90"},
 		{"-j SNAT --to-source 203.0.113.1-203.0.113.14", "-j SNAT --to-source " + server},
 		{"ip6 saddr 2001:db8:7::1 drop", "ip6 saddr " + six + " drop"},
 		{"dnat ip6 to [2001:db8:7::1]:443", "dnat ip6 to [" + six + "]:443"},
 		{"-s 127.0.0.0/8 -i lo -j CT --notrack", "-s 127.0.0.0/8 -i lo -j CT --notrack"},
 		{"-s 0.0.0.0/0 -j ACCEPT", "-s 0.0.0.0/0 -j ACCEPT"},
 		{":FORWARD ACCEPT [51201883:3901244120]", ":FORWARD ACCEPT [51201883:3901244120]"},
-		{"--probability 0.20000000019 --dport 1:65535", "--probability 0.20000000019 --dport 1:65535"},
+		{"--probability 0.2000001 --dport 1:65535", "--probability 0.2000001 --dport 1:65535"},
 		{`-m comment --comment "shop of \"Ann\"" -j ACCEPT`, " -j ACCEPT"},
 		{"-m comment --comment ann -j ACCEPT", " -j ACCEPT"},
 		{`tcp dport 22 accept comment "ann's laptop"`, "tcp dport 22 accept"},
@@ -116,9 +116,11 @@ func FuzzRead(f *testing.F) {
 func FuzzParseEntry(f *testing.F) {
 	f.Add("tcp      6 431999 ESTABLISHED src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2 src=10.0.0.2 " +
 		"dst=10.0.0.1 sport=2 dport=1 [ASSURED] mark=0 use=1")
-	f.Add("ipv6     10 icmpv6   58 9 src=::1 dst=::2 type=128 code=0 id=1 [UNREPLIED] src=::2 dst=::1")
+	f.Add("ipv6     10 icmpv6   58 9 src=::1 dst=::2 type=128 code=0 id=1 [UNREPLIED] src=::2 " +
+		"dst=::1")
 	f.Fuzz(func(t *testing.T, text string) {
-		if e, err := ParseEntry(text); err == nil && !(e.Original.complete() && e.Reply.complete()) {
+		e, err := ParseEntry(text)
+		if err == nil && !(e.Original.complete() && e.Reply.complete()) {
 			t.Errorf("%+v", e)
 		}
 	})

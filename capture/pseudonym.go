@@ -178,8 +178,8 @@ var (
 	// hardware are addresses of network cards.
 	hardware = regexp.MustCompile(`\b[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}\b`)
 	// comments and logPrefixes are texts that somebody wrote.
-	comments = regexp.MustCompile(`(?m)^#.*\n| *-m comment\b| *--comment (?:"(?:\\.|[^"\\])*"|\S+)|` +
-		` *comment "(?:\\.|[^"\\])*"`)
+	comments = regexp.MustCompile(`(?m)^#.*\n| *-m comment\b|` +
+		` *--comment (?:"(?:\\.|[^"\\])*"|\S+)| *comment "(?:\\.|[^"\\])*"`)
 	logPrefixes = regexp.MustCompile(`(--log-prefix|log prefix) (?:"(?:\\.|[^"\\])*"|\S+)`)
 )
 

@@ -483,8 +483,8 @@ func (p *plan) newSpace() (tuples.Space, error) {
 	return space, nil
 }
 
-// harmless lists the ranges that a load may target, or come from, without AllowPublic. The public Internet does
-// not route them (IANA's special-purpose registries, RFC 6890).
+// harmless lists the ranges that a load may target, or come from, without AllowPublic. The public
+// Internet does not route them (IANA's special-purpose registries, RFC 6890).
 var harmless = func() (prefixes []netip.Prefix) {
 	for s := range strings.FieldsSeq(`
 		10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 127.0.0.0/8 169.254.0.0/16 100.64.0.0/10

@@ -27,7 +27,8 @@ func TestLimits(t *testing.T) {
 		{"none", nil, nil, nil, "", ""},
 		{"no limit of the group", nil, group("max", "5000"), nil, "", ""},
 		{"enough", nil, group("1000", "100"), group("2000", "900"), "", ""},
-		{"files", map[int]uint64{unix.RLIMIT_NOFILE: 20}, nil, nil, "open files to 20", "ulimit -n 256"},
+		{"files", map[int]uint64{unix.RLIMIT_NOFILE: 20}, nil, nil, "open files to 20",
+			"ulimit -n 256"},
 		{"addresses", map[int]uint64{unix.RLIMIT_AS: 1 << 30}, nil, nil,
 			"address space to 1048576", "ulimit -v 8388608"},
 		{"the group", nil, group("150", "100"), nil, "allows 150 processes and threads, 100",
@@ -39,7 +40,8 @@ func TestLimits(t *testing.T) {
 			write := func(path, text string) {
 				t.Helper()
 				err := os.MkdirAll(filepath.Dir(path), 0o700)
-				if err := errors.Join(err, os.WriteFile(path, []byte(text+"\n"), 0o600)); err != nil {
+				err = errors.Join(err, os.WriteFile(path, []byte(text+"\n"), 0o600))
+				if err != nil {
 					t.Fatal(err)
 				}
 			}

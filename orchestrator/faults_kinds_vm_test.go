@@ -240,7 +240,8 @@ func (w ward) servers() {
 	held, others := make(chan generators.Result), w.talking()
 	go func() {
 		held <- w.generate(generators.Spec{Kind: generators.TCP, Target: dutAddress,
-			Ports: []uint16{webPort}, Concurrency: 5, Count: 5, Lifetime: lifetimes.Of(30 * time.Second)})
+			Ports: []uint16{webPort}, Concurrency: 5, Count: 5,
+			Lifetime: lifetimes.Of(30 * time.Second)})
 	}()
 	w.within(20*time.Second, "five connections are open",
 		func() bool { return w.talking() == others+5 })

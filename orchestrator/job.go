@@ -54,7 +54,8 @@ func (j Job) Run(ctx context.Context) (run *results.Run, err error) {
 }
 
 // open makes all that trials need: the site of the lab (with the named tools of the host for its
-// machines), what the run folder holds from the start, and the lab. leave ends the lab and releases the site.
+// machines), what the run folder holds from the start, and the lab. leave ends the lab and releases
+// the site.
 func (j Job) open(ctx context.Context, tools []string) (r Request, leave func() error, err error) {
 	site, err := j.order().Settle(ctx, tools)
 	if err != nil {

@@ -189,9 +189,10 @@ func TestQueue_Resume(t *testing.T) {
 	}
 	run := newRun(r)
 	run.Seconds = 100
-	run.Scenarios[0].Trials = []results.Trial{{Number: 1}, {Number: 2}}                // whole
-	run.Scenarios[1].Trials = []results.Trial{spoilt(1, 3), {Number: 3}}               // 2 is missing
-	run.Scenarios[2].Trials = []results.Trial{spoilt(1, 4), {Number: 2}, spoilt(4, 0)} // once more
+	// The first is whole, the second lacks 2, and the third is to be measured once more.
+	run.Scenarios[0].Trials = []results.Trial{{Number: 1}, {Number: 2}}
+	run.Scenarios[1].Trials = []results.Trial{spoilt(1, 3), {Number: 3}}
+	run.Scenarios[2].Trials = []results.Trial{spoilt(1, 4), {Number: 2}, spoilt(4, 0)}
 	q := newQueue(r, run)
 	want := []Slot{{Scenario: 1, Number: 2}, {Scenario: 2, Number: 5, Repeats: 4, Attempt: 2}}
 	if diff := cmp.Diff(want, q.open); diff != "" {

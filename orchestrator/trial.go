@@ -54,7 +54,8 @@ type trial struct {
 	skew         time.Duration
 	made         map[string]generators.Result // of the generators, by the entry's name
 	framesBefore frames                       // counted at the baseline
-	dropsUnseen  string                       // why drops are not counted by reason; empty when they are
+	// dropsUnseen is why drops are not counted by reason; empty when they are.
+	dropsUnseen string
 	// busy is the largest share of their time that workers of a closed loop were busy.
 	busy  float64
 	boots int       // length of the console when the load began

@@ -68,7 +68,9 @@ func sections(x *explain.Explanation) []section {
 func changesSection(x *explain.Explanation) section {
 	s := section{
 		title: "What each change would leave",
-		heads: [][2]string{{"", "change"}, {"of the", "listing"}, {"in the", "table"}, {"", "fill"}},
+		heads: [][2]string{
+			{"", "change"}, {"of the", "listing"}, {"in the", "table"}, {"", "fill"},
+		},
 		left:  1,
 	}
 	more, slow, notes := false, 0.0, map[string]bool{}
@@ -163,7 +165,8 @@ func groupsSection(x *explain.Explanation) section {
 		"%d of %d listed entries are not ASSURED: early_drop may evict them.",
 		x.Evictable, x.Sample.Entries)}
 	if x.SourceTranslated+x.DestinationTranslated > 0 {
-		s.notes = append(s.notes, fmt.Sprintf("Translated: the source of %d, the destination of %d.",
+		s.notes = append(s.notes, fmt.Sprintf(
+			"Translated: the source of %d, the destination of %d.",
 			x.SourceTranslated, x.DestinationTranslated))
 	}
 	return s
@@ -185,9 +188,12 @@ func ratesSection(x *explain.Explanation) section {
 }
 
 func holdersSection(title string, h explain.Holders) section {
-	s := section{title: title, heads: [][2]string{{"", ""}, {"", "entries"}, {"", "share"}}, left: 1}
+	s := section{
+		title: title, heads: [][2]string{{"", ""}, {"", "entries"}, {"", "share"}}, left: 1,
+	}
 	for _, t := range h.Top {
-		s.rows = append(s.rows, []string{t.Name, results.Count(t.Entries), results.Percent(t.Share)})
+		s.rows = append(s.rows,
+			[]string{t.Name, results.Count(t.Entries), results.Percent(t.Share)})
 	}
 	if h.Distinct > len(h.Top) {
 		s.notes = []string{fmt.Sprintf("%d different ones in the listing.", h.Distinct)}
@@ -215,7 +221,8 @@ func idleSection(x *explain.Explanation) section {
 
 func expectationsSection(x *explain.Explanation) section {
 	s := section{title: "Expectations of helpers", heads: [][2]string{
-		{"", "helper"}, {"", "class"}, {"", "flags"}, {"", "number"}, {"", "seconds left"}}, left: 3}
+		{"", "helper"}, {"", "class"}, {"", "flags"}, {"", "number"}, {"", "seconds left"},
+	}, left: 3}
 	for _, e := range x.Expectations {
 		var flags []string
 		if e.Permanent {

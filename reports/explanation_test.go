@@ -19,8 +19,9 @@ func gateway(t *testing.T) *explain.Explanation {
 	b.WriteString("# conntrack -L | head -80\n")
 	const tail = "use=1\n"
 	for i := range 70 {
-		fmt.Fprintf(&b, "tcp      6 %d SYN_SENT src=10.0.0.66 dst=198.18.0.%d sport=61000 dport=23 "+
-			"[UNREPLIED] src=198.18.0.%d dst=203.0.113.1 sport=23 dport=61000 "+tail, 119-i%40, i, i)
+		fmt.Fprintf(&b, "tcp      6 %d SYN_SENT src=10.0.0.66 dst=198.18.0.%d sport=61000 "+
+			"dport=23 [UNREPLIED] src=198.18.0.%d dst=203.0.113.1 sport=23 dport=61000 "+tail,
+			119-i%40, i, i)
 	}
 	for i := range 8 {
 		fmt.Fprintf(&b, "tcp      6 %d ESTABLISHED src=10.0.0.%d dst=198.18.1.1 sport=1 dport=443 "+

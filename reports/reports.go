@@ -104,8 +104,8 @@ func textOrJSON[D any](text func(*bytes.Buffer, D, Options) error) formats[D] {
 }
 
 // renderCSV writes a row for each trial, also the invalid ones, with a header of the figures' paths
-// in run.json: raw values for a spreadsheet or a data frame, as RFC 4180 with LF ends of line. A text
-// that a spreadsheet would take for a formula begins with an apostrophe.
+// in run.json: raw values for a spreadsheet or a data frame, as RFC 4180 with LF ends of line. A
+// text that a spreadsheet would take for a formula begins with an apostrophe.
 func renderCSV(b *bytes.Buffer, run *results.Run, _ Options) error {
 	records := [][]string{{"experiment", "scenario"}}
 	w := results.WorkloadOf(run)

@@ -359,7 +359,9 @@ func (t *TrialFolder) File(name string) string { return filepath.Join(t.of.path,
 func (t *TrialFolder) Remove() error { return t.of.root.RemoveAll(t.name) }
 
 // Samples opens the series of samples for appending.
-func (t *TrialFolder) Samples() (*Lines[Sample], error) { return appendLines[Sample](t, FileSamples) }
+func (t *TrialFolder) Samples() (*Lines[Sample], error) {
+	return appendLines[Sample](t, FileSamples)
+}
 
 // Probes opens the series of the probe's attempts for appending.
 func (t *TrialFolder) Probes() (*Lines[ProbeSample], error) {

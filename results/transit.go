@@ -41,15 +41,16 @@ type Place struct {
 // Part is a part of the way of a frame between a node and a link of the lab.
 type Part string
 
+// The parts, from the node that sends.
 const (
 	PartCard   Part = "card"   // the node's card or its queue, instead of sending
 	PartUplink Part = "uplink" // between the node's card and the lab: a cable that is out
-	// PartConditions: the conditions of the link, in the lab or in the node itself.
+	// PartConditions stands for the conditions of the link, in the lab or in the node itself.
 	PartConditions Part = "conditions"
-	// PartQueue: the lab's queue towards the node, which did not take its frames in time.
+	// PartQueue is the lab's queue towards the node, which did not take its frames in time.
 	PartQueue Part = "queue"
-	// PartFilter: the node's card did not pass the frame to the node's kernel: a multicast to a
-	// group that the kernel did not join, or a cable that is out.
+	// PartFilter is the node's card, which did not pass the frame to the node's kernel: a multicast
+	// to a group that the kernel did not join, or a cable that is out.
 	PartFilter Part = "filter"
 )
 

@@ -22,7 +22,8 @@ func (e *PartError) Error() string {
 	case e.Planned == 0:
 		return fmt.Sprintf("%s is unfinished: it has %d trials", name, e.Made)
 	default:
-		return fmt.Sprintf("%s is unfinished: %d of %d trials; ctload run --resume RUN makes the rest",
+		return fmt.Sprintf("%s is unfinished: %d of %d trials; ctload run --resume RUN makes the "+
+			"rest",
 			name, e.Made, e.Planned)
 	}
 }

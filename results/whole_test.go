@@ -19,7 +19,8 @@ func TestPart(t *testing.T) {
 	}{
 		{"whole", Run{Planned: 2, Scenarios: of(Trial{}, Trial{})}, ""},
 		{"of an older ctload", Run{Scenarios: of(Trial{})}, ""},
-		{"killed", Run{Planned: 6, Unfinished: true, Scenarios: of(Trial{}, Trial{})}, "2 of 6 trials"},
+		{"killed", Run{Planned: 6, Unfinished: true, Scenarios: of(Trial{}, Trial{})},
+			"2 of 6 trials"},
 		{"killed at once", Run{Planned: 6, Unfinished: true}, "0 of 6 trials"},
 		{"killed before its end was judged",
 			Run{Planned: 1, Unfinished: true, Scenarios: of(Trial{})}, "1 of 1 trials"},
@@ -87,7 +88,8 @@ func TestResume(t *testing.T) {
 	if a, b := len(run.Scenarios[0].Trials), len(run.Scenarios[1].Trials); a != 1 || b != 1 {
 		t.Errorf("%d and %d trials are kept", a, b)
 	}
-	if kept, err := f.Load(); err != nil || len(kept.Scenarios[1].Trials) != 1 || kept.Part("") == nil {
+	kept, err := f.Load()
+	if err != nil || len(kept.Scenarios[1].Trials) != 1 || kept.Part("") == nil {
 		t.Errorf("run.json holds %+v, %v", kept, err)
 	}
 	for _, name := range []string{"a", "b"} {

@@ -112,7 +112,8 @@ func expand(p *problems, tree *node, names map[string][]string) []variant {
 			for _, value := range a.values.items {
 				chosen := variant{v.matrix, replace(v.tree, a.path, value)}
 				if len(a.values.items) > 1 {
-					chosen.matrix = append(slices.Clip(v.matrix), Setting{Key: a.label, Value: value.text})
+					setting := Setting{Key: a.label, Value: value.text}
+					chosen.matrix = append(slices.Clip(v.matrix), setting)
 				}
 				next = append(next, chosen)
 			}

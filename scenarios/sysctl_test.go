@@ -74,7 +74,8 @@ func TestSysctl_AsSysctlReadsIt(t *testing.T) {
 		"net.ipv4.tcp_tw_recycle = 1\nnet.netfilter.nf_conntrack_helper = 1": "x.yaml:6:5: " +
 			"net.netfilter.nf_conntrack_helper is gone since Linux 6.0",
 		"echo 5 > " +
-			"/sys/module/nf_conntrack/parameters/acct": `write modules: {load: ["nf_conntrack acct=5"]}`,
+			"/sys/module/nf_conntrack/parameters/acct": `write ` +
+			`modules: {load: ["nf_conntrack acct=5"]}`,
 		"echo 5 > /etc/x":        "is not a sysctl",
 		"sysctl -p /etc/x.conf":  "a setting must be key=value",
 		"net.core.somaxconn=":    "a setting must be key=value",

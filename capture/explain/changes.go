@@ -37,7 +37,8 @@ type Change struct {
 	What  string     `json:"what"`            // the key, service or source
 	Value string     `json:"value,omitempty"` // the value of the key, or the limit
 	From  string     `json:"from,omitempty"`  // the value of the key now
-	// Listed is the number of entries of the listing that stay; nil where the listing does not tell.
+	// Listed is the number of entries of the listing that stay; nil where the listing does not
+	// tell.
 	Listed *int64 `json:"leaves_listed,omitempty"`
 	// Leaves is the number of living entries in the whole table; nil where the texts do not tell.
 	Leaves *int64 `json:"leaves,omitempty"`

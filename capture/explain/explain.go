@@ -96,7 +96,8 @@ type Spread struct {
 type Holders struct {
 	Top      []Holder `json:"top,omitempty"`
 	Distinct int      `json:"distinct"`
-	// WholeTable tells that the numbers are the table's, counted on the host, and not the listing's.
+	// WholeTable tells that the numbers are the table's, counted on the host, and not the
+	// listing's.
 	WholeTable bool `json:"whole_table,omitempty"`
 }
 

@@ -173,7 +173,9 @@ func TestExplain_Evicting(t *testing.T) {
 	}
 	x = Explain(&c.Capture, Options{})
 	synSent := kernels.Prefix + "tcp_timeout_syn_sent"
-	for value, want := range map[string]int64{"5": 5*perSecond + others, "10": 10*perSecond + others} {
+	for value, want := range map[string]int64{
+		"5": 5*perSecond + others, "10": 10*perSecond + others,
+	} {
 		if got := x.change(ChangeTimeout, synSent, value); got != want {
 			t.Errorf("syn_sent %s leaves %d, want %d", value, got, want)
 		}
@@ -248,7 +250,9 @@ func TestExplain_OtherLimits(t *testing.T) {
 		ExpectationsFull: func(c *table) { c.Log.ExpectFull = 1 },
 		NeighboursFull:   func(c *table) { c.Log.Neighbour = 3 },
 		ReceiveBuffers:   func(c *table) { c.Network = map[string]int64{"UdpRcvbufErrors": 5} },
-		ListenQueue:      func(c *table) { c.Network = map[string]int64{"TcpExtListenOverflows": 5} },
+		ListenQueue: func(c *table) {
+			c.Network = map[string]int64{"TcpExtListenOverflows": 5}
+		},
 		LostRaces: func(c *table) {
 			c.Counters = []capture.Counters{{Sum: map[string]int64{"insert_failed": 9, "drop": 9}}}
 		},

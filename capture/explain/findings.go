@@ -88,10 +88,11 @@ func (x *Explanation) findLimits(c *capture.Capture, b *book) {
 				why, refused)
 		case evicted > 0:
 			x.add(TableEvicts, []string{"scanner", "small-hash"},
-				"%s. The kernel makes room: it evicts %.0f entries a second (early_drop) and refuses "+
-					"nothing, so that its log is silent.", why, evicted)
+				"%s. The kernel makes room: it evicts %.0f entries a second (early_drop) and "+
+					"refuses nothing, so that its log is silent.", why, evicted)
 		case x.value("drop") > 0 || x.value("early_drop") > 0:
-			x.add(TableRefuses, nil, "%s; since boot %d packets were refused and %d entries evicted.",
+			x.add(TableRefuses, nil,
+				"%s; since boot %d packets were refused and %d entries evicted.",
 				why, x.value("drop"), x.value("early_drop"))
 		default:
 			x.add(TableRefuses, nil, "%s: new connections are refused, or evict others.", why)
@@ -118,8 +119,8 @@ func (x *Explanation) findLimits(c *capture.Capture, b *book) {
 	}
 	if x.Size.Chain != nil && *x.Size.Chain >= 8 {
 		x.add(HashIsSmall, []string{"small-hash", "hash-resize"},
-			"The hash is small: a chain has %.0f entries on average (%d entries in %d buckets, each "+
-				"entry twice).", *x.Size.Chain, b.count(), *c.Sizes.Buckets)
+			"The hash is small: a chain has %.0f entries on average (%d entries in %d buckets, "+
+				"each entry twice).", *x.Size.Chain, b.count(), *c.Sizes.Buckets)
 	}
 }
 
@@ -166,8 +167,8 @@ func (x *Explanation) findFillers(b *book) {
 		}
 		return n
 	}
-	state := func(protocol, state string) (float64, int) {
-		n := count(func(e capture.Entry) bool { return e.Protocol == protocol && e.State == state })
+	state := func(state string) (float64, int) {
+		n := count(func(e capture.Entry) bool { return e.Protocol == "tcp" && e.State == state })
 		if whole, ok := b.c.Table.States[state]; ok && b.sample.Whole > 0 {
 			return float64(whole) / float64(b.sample.Whole), int(whole)
 		}
@@ -176,15 +177,15 @@ func (x *Explanation) findFillers(b *book) {
 		}
 		return float64(n) / total, n
 	}
-	if share, n := state("tcp", "TIME_WAIT"); share >= large {
+	if share, n := state("TIME_WAIT"); share >= large {
 		x.add(TimeWaitChurn, []string{"table-full", "time-wait-churn"},
 			"%d entries (%.1f %%) are connections that have ended (TIME_WAIT)%s.", n, share*100,
 			x.pace("closed connections"))
 	}
-	if share, n := state("tcp", "CLOSE_WAIT"); share >= large {
+	if share, n := state("CLOSE_WAIT"); share >= large {
 		x.add(CloseWait, []string{"close-wait", "kube-proxy-defaults"},
-			"%d entries (%.1f %%) are half closed (CLOSE_WAIT)%s: one side has sent its FIN and the "+
-				"other does not close.", n, share*100, x.pace("half-closed connections"))
+			"%d entries (%.1f %%) are half closed (CLOSE_WAIT)%s: one side has sent its FIN and "+
+				"the other does not close.", n, share*100, x.pace("half-closed connections"))
 	}
 	for _, idle := range x.Idle {
 		if float64(idle.Silent) < large*total {
@@ -208,11 +209,11 @@ func (x *Explanation) findFillers(b *book) {
 			"%.0f %% of the entries are UDP; flows without an answer%s.", share*100,
 			x.pace("udp flows without an answer"))
 	}
-	if share, n := state("tcp", "SYN_SENT"); share >= large {
+	if share, n := state("SYN_SENT"); share >= large {
 		x.add(Scan, []string{"scanner"}, "%d entries (%.1f %%) are attempts without an answer "+
 			"(SYN_SENT)%s.", n, share*100, x.pace("attempts without an answer"))
 	}
-	if share, n := state("tcp", "SYN_RECV"); share >= large {
+	if share, n := state("SYN_RECV"); share >= large {
 		x.add(HalfOpen, []string{"syn-flood"}, "%d entries (%.1f %%) are half open (SYN_RECV)%s.",
 			n, share*100, x.pace("attempts without a third packet"))
 	}
@@ -244,7 +245,8 @@ func (x *Explanation) findSources(b *book) {
 		sum += h.Share
 	}
 	if len(names) > 0 && sum >= 0.2 && (x.Sources.Distinct > 10 || sum < 0.99) {
-		x.add(FewSources, []string{"scanner"}, "Few hold much: %s, together %.1f %% of the entries.",
+		x.add(FewSources, []string{"scanner"},
+			"Few hold much: %s, together %.1f %% of the entries.",
 			strings.Join(names, ", "), sum*100)
 	}
 }
@@ -308,7 +310,8 @@ func (x *Explanation) findOthers(c *capture.Capture) {
 	})
 	if n := x.value("insert_failed"); n > 0 && !full {
 		x.add(LostRaces, []string{"dns-race"}, "insert_failed is %d since boot, drop %d: packets "+
-			"that lost the race for a tuple count in both, so that drop does not show a full table.",
+			"that lost the race for a tuple count in both, so that drop does not show a full "+
+			"table.",
 			n, x.value("drop"))
 	}
 	if n := x.value("chaintoolong"); n > 0 {
@@ -320,7 +323,8 @@ func (x *Explanation) findOthers(c *capture.Capture) {
 // findCaveats says what to know before any figure.
 func (x *Explanation) findCaveats(b *book) {
 	if b.sample.Scope == capture.Selection {
-		x.add(SelectionOfTable, nil, "The listing is a selection: its shares of states mean nothing.")
+		x.add(SelectionOfTable, nil,
+			"The listing is a selection: its shares of states mean nothing.")
 	}
 	if b.sample.Cut > 0 {
 		x.add(EntriesAreCut, nil, "%s in the middle and %s not counted.",
@@ -328,16 +332,16 @@ func (x *Explanation) findCaveats(b *book) {
 			map[bool]string{true: "is", false: "are"}[b.sample.Cut == 1])
 	}
 	if x.Size.Expired != nil && *x.Size.Expired > 0 && b.count() > 0 {
-		x.add(CountOverLiving, nil, "The count is %d above the listed entries: expired ones that the "+
-			"collector has not freed, and those that came meanwhile.", *x.Size.Expired)
+		x.add(CountOverLiving, nil, "The count is %d above the listed entries: expired ones that "+
+			"the collector has not freed, and those that came meanwhile.", *x.Size.Expired)
 	}
 	if slices.ContainsFunc(x.Counters, func(c Counter) bool { return c.FirstCPU }) {
-		x.add(CountersOfOneCPU, nil, "The counters are those of the first CPU alone: this version of "+
-			"conntrack shows no other.")
+		x.add(CountersOfOneCPU, nil, "The counters are those of the first CPU alone: this version "+
+			"of conntrack shows no other.")
 	}
 	if b.full() && len(x.Rates) > 0 {
-		x.add(RatesAreLowBounds, nil, "The table is at its limit: rates are lower bounds, since what "+
-			"was refused is not in the table.")
+		x.add(RatesAreLowBounds, nil, "The table is at its limit: rates are lower bounds, since "+
+			"what was refused is not in the table.")
 	}
 	if x.Kernel == "" {
 		x.add(KernelIsUnknown, nil, "The kernel is unknown: defaults are those of %s.",

@@ -39,8 +39,9 @@ func (t *taker) entries(ctx context.Context) (l listing, err error) {
 		return l, nil
 	}
 	if !t.hasNetlink() {
-		t.problem("entries", errors.New("the module nf_conntrack_netlink is not loaded, and a capture "+
-			"loads none: modprobe nf_conntrack_netlink, or save conntrack -L for ctload explain"))
+		t.problem("entries", errors.New("the module nf_conntrack_netlink is not loaded, and a "+
+			"capture loads none: modprobe nf_conntrack_netlink, or save conntrack -L for "+
+			"ctload explain"))
 		return l, nil
 	}
 	l.ids = map[uint32]bool{}

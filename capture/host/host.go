@@ -53,7 +53,8 @@ func Take(ctx context.Context, o Options) (*capture.Capture, error) {
 	t.settings()
 	modules := t.modules()
 	if !t.tracks() {
-		c := &capture.Capture{Schema: capture.SchemaVersion, Taken: begun.UTC().Truncate(time.Second),
+		c := &capture.Capture{Schema: capture.SchemaVersion,
+			Taken:  begun.UTC().Truncate(time.Second),
 			Kernel: kernels.Running(), Untracked: true, Modules: modules}
 		t.machine(c)
 		return c, nil
@@ -281,7 +282,8 @@ func (t *taker) watch(ctx context.Context, begun time.Time) (list []capture.Coun
 			return list, fmt.Errorf("read the number of entries: %w", err)
 		}
 		at := time.Since(begun)
-		list = append(list, capture.Count{Seconds: at.Round(time.Millisecond).Seconds(), Entries: n})
+		seconds := at.Round(time.Millisecond).Seconds()
+		list = append(list, capture.Count{Seconds: seconds, Entries: n})
 		if at >= t.Watch {
 			return list, nil
 		}

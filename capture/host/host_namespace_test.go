@@ -48,7 +48,8 @@ func production(t *testing.T, n int) (states map[string]int, addresses map[strin
 			protocol, state, port, left = 17, "", 53, uint32(1+r.IntN(29))
 			status = conntrack.StatusConfirmed
 		}
-		flow := conntrack.NewFlow(protocol, status, client, server, uint16(20000+i%30000), port, left, 0)
+		own := uint16(20000 + i%30000)
+		flow := conntrack.NewFlow(protocol, status, client, server, own, port, left, 0)
 		if protocol == 6 {
 			number := map[string]uint8{"TIME_WAIT": 7, "ESTABLISHED": 3}[state]
 			flow.ProtoInfo.TCP = &conntrack.ProtoInfoTCP{State: number}

@@ -49,7 +49,7 @@ func (t *taker) legacy(tool, table string) (string, error) {
 			return "", err
 		}
 		if strings.Contains(said, "nf_tables") {
-			return "", errors.New("no iptables-legacy-save here lists a table of the legacy back end")
+			return "", errors.New("no tool here lists a table of the legacy back end")
 		}
 		tool = plain
 	}

@@ -118,17 +118,22 @@ func (c command) scope() capture.Scope {
 				scope = capture.Selection
 			}
 		case "conntrack":
-			for _, w := range words[1:] {
-				if strings.HasPrefix(w, "-p") || strings.HasPrefix(w, "-s") ||
-					strings.HasPrefix(w, "-d") || strings.HasPrefix(w, "--s") ||
-					strings.HasPrefix(w, "--d") && w != "--dump" || w == "-f" || w == "-n" || w == "-g" ||
-					w == "-u" || strings.HasPrefix(w, "--state") || w == "-w" || w == "-m" {
-					scope = capture.Selection
-				}
+			if slices.ContainsFunc(words[1:], selects) {
+				scope = capture.Selection
 			}
 		}
 	}
 	return scope
+}
+
+// selects reports whether an option of conntrack(8) keeps entries out of a listing.
+func selects(option string) bool {
+	for _, begin := range []string{"-p", "-s", "-d", "--s", "--d"} {
+		if strings.HasPrefix(option, begin) && option != "--dump" {
+			return true
+		}
+	}
+	return slices.Contains([]string{"-f", "-n", "-g", "-u", "-w", "-m"}, option)
 }
 
 // counts returns the files whose numbers the command prints, in their order, by the names of

@@ -91,7 +91,8 @@ type reader struct {
 type listing struct{ sum map[string]int64 }
 
 func (r *reader) file(f File) {
-	r.name, r.parts, r.unread = f.Name, map[string]*Part{}, Part{File: f.Name, What: "not understood"}
+	r.name, r.parts = f.Name, map[string]*Part{}
+	r.unread = Part{File: f.Name, What: "not understood"}
 	r.command = command{}
 	r.first, r.last = -1, -1
 	text, found := withoutSummaries(f.Text)

@@ -19,15 +19,16 @@ func table(n int) []string {
 		client, port := fmt.Sprintf("198.51.100.%d", 1+r.IntN(200)), 1024+r.IntN(60000)
 		switch i % 4 {
 		case 0, 1:
-			list = append(list, fmt.Sprintf("tcp      6 %d TIME_WAIT src=%s dst=192.0.2.1 sport=%d "+
-				"dport=443 src=192.0.2.1 dst=%s sport=443 dport=%d [ASSURED] mark=0",
+			list = append(list, fmt.Sprintf("tcp      6 %d TIME_WAIT src=%s dst=192.0.2.1 "+
+				"sport=%d dport=443 src=192.0.2.1 dst=%s sport=443 dport=%d [ASSURED] mark=0",
 				r.IntN(120), client, port, client, port))
 		case 2:
 			list = append(list, fmt.Sprintf("udp      17 %d src=192.0.2.1 dst=192.0.2.53 sport=%d "+
-				"dport=53 src=192.0.2.53 dst=192.0.2.1 sport=53 dport=%d mark=0", r.IntN(30), port, port))
+				"dport=53 src=192.0.2.53 dst=192.0.2.1 sport=53 dport=%d mark=0",
+				r.IntN(30), port, port))
 		default:
-			list = append(list, fmt.Sprintf("icmp     1 %d src=%s dst=192.0.2.1 type=8 code=0 id=%d "+
-				"[UNREPLIED] src=192.0.2.1 dst=%s type=0 code=0 id=%d mark=0",
+			list = append(list, fmt.Sprintf("icmp     1 %d src=%s dst=192.0.2.1 type=8 code=0 "+
+				"id=%d [UNREPLIED] src=192.0.2.1 dst=%s type=0 code=0 id=%d mark=0",
 				r.IntN(30), client, i, client, i))
 		}
 	}
@@ -55,7 +56,8 @@ func TestRead_Decorations(t *testing.T) {
 	if len(want) != n {
 		t.Fatalf("%d entries, want %d", len(want), n)
 	}
-	summary := fmt.Sprintf("conntrack v1.4.7 (conntrack-tools): %d flow entries have been shown.\n", n)
+	summary := fmt.Sprintf("conntrack v1.4.7 (conntrack-tools): %d flow entries have been shown.\n",
+		n)
 	middle := len(whole) / 2
 	proc := strings.NewReplacer("\ntcp ", "\nipv4     2 tcp ", "\nudp ", "\nipv4     2 udp ",
 		"\nicmp ", "\nipv4     2 icmp ").Replace("\n" + text(" secmark=0 use=2"))
@@ -77,7 +79,8 @@ func TestRead_Decorations(t *testing.T) {
 		{"carriage returns", strings.ReplaceAll(whole, "\n", "\r\n"), capture.Unknown},
 		{"quoted", "> " + strings.ReplaceAll(whole, "\n", "\n> "), capture.Unknown},
 		{"quoted without blanks", ">" + strings.ReplaceAll(whole, "\n", "\n>"), capture.Unknown},
-		{"colours", strings.ReplaceAll(whole, "TIME_WAIT", "\x1b[01;31m\x1b[KTIME_WAIT\x1b[m\x1b[K"),
+		{"colours",
+			strings.ReplaceAll(whole, "TIME_WAIT", "\x1b[01;31m\x1b[KTIME_WAIT\x1b[m\x1b[K"),
 			capture.Unknown},
 		{"wrapped", wrapped(whole, 76), capture.Unknown},
 		{"wrapped ids", wrapped(strings.ReplaceAll(whole, "use=1", "use=1 id=12"), 60),
@@ -159,7 +162,8 @@ func TestRead_Parts(t *testing.T) {
 				Settings: map[string]string{"net.netfilter.nf_conntrack_max": "65536",
 					"net.netfilter.nf_conntrack_buckets": "8192"}},
 		}, {
-			"numbers by braces", "$ cat /proc/sys/net/netfilter/nf_conntrack_{count,max,buckets}\n" +
+			"numbers by braces",
+			"$ cat /proc/sys/net/netfilter/nf_conntrack_{count,max,buckets}\n" +
 				"100\n4096\n1024\n",
 			capture.Capture{Sizes: capture.Sizes{
 				Count: value(100), Max: value(4096), Buckets: value(1024)},
@@ -172,41 +176,49 @@ func TestRead_Parts(t *testing.T) {
 				Settings: map[string]string{"net.netfilter.nf_conntrack_count": "4711"}},
 		}, {
 			"counters twice", "# conntrack -S; sleep 5; conntrack -S\n" +
-				"cpu=0 found=1 invalid=2 drop=10 early_drop=0\ncpu=1 found=1 invalid=2 drop=5 early_drop=1\n" +
-				"cpu=0 found=1 invalid=2 drop=20 early_drop=0\ncpu=1 found=1 invalid=2 drop=5 early_drop=3\n",
+				"cpu=0 found=1 invalid=2 drop=10 early_drop=0\n" +
+				"cpu=1 found=1 invalid=2 drop=5 early_drop=1\n" +
+				"cpu=0 found=1 invalid=2 drop=20 early_drop=0\n" +
+				"cpu=1 found=1 invalid=2 drop=5 early_drop=3\n",
 			capture.Capture{Counters: []capture.Counters{
-				{Sum: map[string]int64{"found": 2, "invalid": 4, "drop": 15, "early_drop": 1}, CPUs: 2},
-				{Sum: map[string]int64{"found": 2, "invalid": 4, "drop": 25, "early_drop": 3}, CPUs: 2,
-					Seconds: 5},
+				{CPUs: 2, Sum: map[string]int64{
+					"found": 2, "invalid": 4, "drop": 15, "early_drop": 1}},
+				{CPUs: 2, Seconds: 5, Sum: map[string]int64{
+					"found": 2, "invalid": 4, "drop": 25, "early_drop": 3}},
 			}},
 		}, {
-			"counters of conntrack 0.9", "entries  \t\t 5\nsearched \t\t 9\ndrop \t\t 3\nearly_drop 4\n",
+			"counters of conntrack 0.9",
+			"entries  \t\t 5\nsearched \t\t 9\ndrop \t\t 3\nearly_drop 4\n",
 			capture.Capture{Sizes: capture.Sizes{Count: value(5)}, Counters: []capture.Counters{
-				{Sum: map[string]int64{"searched": 9, "drop": 3, "early_drop": 4}, CPUs: 1, FirstCPU: true},
+				{CPUs: 1, FirstCPU: true, Sum: map[string]int64{
+					"searched": 9, "drop": 3, "early_drop": 4}},
 			}},
 		}, {
-			"hexadecimal counters", "entries  clashres found new invalid ignore delete chainlength insert " +
+			"hexadecimal counters",
+			"entries  clashres found new invalid ignore delete chainlength insert " +
 				"insert_failed drop\n" +
-				"0000000a  00000001 00000002 00000000 00000010 00000000 00000000 00000000 00000000 " +
-				"0000001f 00000003\n" +
-				"0000000a  00000001 00000002 00000000 00000010 00000000 00000000 00000000 00000000 " +
-				"00000001 00000003\n",
+				"0000000a  00000001 00000002 00000000 00000010 00000000 00000000 00000000 " +
+				"00000000 0000001f 00000003\n" +
+				"0000000a  00000001 00000002 00000000 00000010 00000000 00000000 00000000 " +
+				"00000000 00000001 00000003\n",
 			capture.Capture{Sizes: capture.Sizes{Count: value(10)}, Counters: []capture.Counters{
 				{CPUs: 2, Sum: map[string]int64{"clashres": 2, "found": 4, "new": 0, "invalid": 32,
-					"ignore": 0, "delete": 0, "chainlength": 0, "insert": 0, "insert_failed": 32, "drop": 6}},
+					"ignore": 0, "delete": 0, "chainlength": 0, "insert": 0, "insert_failed": 32,
+					"drop": 6}},
 			}},
 		}, {
-			"the log of today", "[100.000000] nf_conntrack: nf_conntrack: table full, dropping packet\n" +
+			"the log of today",
+			"[100.000000] nf_conntrack: nf_conntrack: table full, dropping packet\n" +
 				"[105.500000] net_ratelimit: 40 callbacks suppressed\n" +
 				"[106.000000] nf_conntrack: nf_conntrack: table full, dropping packet\n",
-			capture.Capture{Log: capture.Log{Read: true, TableFull: 2, Suppressed: 40, Suppressions: 1,
-				Seconds: 6}},
+			capture.Capture{Log: capture.Log{
+				Read: true, TableFull: 2, Suppressed: 40, Suppressions: 1, Seconds: 6}},
 		}, {
 			"the log of 2.6.18",
 			"Mar 14 03:07:41 web1 kernel: ip_conntrack: table full, dropping packet.\n" +
 				"Mar 14 03:07:46 web1 kernel: printk: 152 messages suppressed.\n",
-			capture.Capture{Log: capture.Log{Read: true, TableFull: 1, Suppressed: 152, Suppressions: 1,
-				Seconds: 5}},
+			capture.Capture{Log: capture.Log{
+				Read: true, TableFull: 1, Suppressed: 152, Suppressions: 1, Seconds: 5}},
 		}, {
 			"another table", "[1.0] nf_conntrack: expectation table full\n" +
 				"[2.0] neighbour: arp_cache: neighbor table overflow!\n",
@@ -215,7 +227,8 @@ func TestRead_Parts(t *testing.T) {
 			"states counted on the host",
 			"# conntrack -L 2>/dev/null | awk '{print $4}' | sort | uniq -c\n" +
 				"     10 TIME_WAIT\n      3 src=192.0.2.1\n      4 src=192.0.2.2\n",
-			capture.Capture{Table: capture.Table{States: map[string]int64{"TIME_WAIT": 10}, Stateless: 7}},
+			capture.Capture{Table: capture.Table{
+				States: map[string]int64{"TIME_WAIT": 10}, Stateless: 7}},
 		}, {
 			"rules", "# iptables-save\n*raw\n:PREROUTING ACCEPT [0:0]\n" +
 				"-A PREROUTING -j CT --notrack\nCOMMIT\n" +
@@ -224,10 +237,12 @@ func TestRead_Parts(t *testing.T) {
 				IPv4: "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -j CT --notrack\nCOMMIT\n",
 				NFT:  "table inet t {\n\tchain c {\n\t\tct state new drop\n\t}\n}\n"}},
 		}, {
-			"expectations", "137 l3proto = 2 proto=17 src=203.0.113.6 dst=198.51.100.20 sport=0 dport=1 " +
+			"expectations",
+			"137 l3proto = 2 proto=17 src=203.0.113.6 dst=198.51.100.20 sport=0 dport=1 " +
 				"PERMANENT,INACTIVE sip/signalling\n" +
-				"137 proto=17 src=203.0.113.6 dst=198.51.100.20 sport=0 dport=1 mask-src=255.255.255.255 " +
-				"mask-dst=255.255.255.255 sport=0 dport=65535 master-src=10.60.2.24\n" +
+				"137 proto=17 src=203.0.113.6 dst=198.51.100.20 sport=0 dport=1 " +
+				"mask-src=255.255.255.255 mask-dst=255.255.255.255 sport=0 dport=65535 " +
+				"master-src=10.60.2.24\n" +
 				"conntrack v1.4.6 (conntrack-tools): 1 expectations have been shown.\n",
 			capture.Capture{Expectations: []capture.Expectation{
 				{Left: 137, Helper: "sip", Class: "signalling", Permanent: true, Inactive: true}}},

@@ -19,7 +19,8 @@ func TestOutput_Full(t *testing.T) {
 	}
 	defer full.Close()
 	for _, args := range [][]string{
-		{"version"}, {"--version"}, {"--help"}, {"scenarios", "list"}, {"scenarios", "show", "pause"},
+		{"version"}, {"--version"}, {"--help"}, {"scenarios", "list"},
+		{"scenarios", "show", "pause"},
 		{"report", "testdata/runs/before"}, {"report", "testdata/runs/before", "--format", "json"},
 		{"report", "--schema"}, {"compare", "testdata/runs/before", "testdata/runs/before"},
 		{"gc", "--dry-run"}, {"plan", "--rate", "10", "--residence", "time_wait"},

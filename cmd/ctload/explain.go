@@ -27,7 +27,7 @@ func explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain FILE...",
 		Short: "say what is in a host's table, from the outputs that were saved from it",
-		Long: `Reads what was saved on a host whose table is in trouble, one file or many of the same
+		Long: `Reads what was saved on a host whose table is in trouble, one file or many of one
 moment, and says what is in the table, what each change would leave of it, and what cannot be
 known. Recognised are listings of conntrack -L and /proc/net/nf_conntrack, conntrack -S and -C,
 sysctl, dmesg and syslog, iptables-save, nft list ruleset, nstat, uname -r and numbers from
@@ -85,8 +85,8 @@ func loadCapture(cmd *cobra.Command, names []string) (*capture.Capture, error) {
 		return nil, err
 	}
 	for _, part := range report.Unread {
-		fmt.Fprintf(cmd.ErrOrStderr(), "ctload: %s: %d of its lines not understood, from line %d on\n",
-			part.File, part.Lines, part.First)
+		fmt.Fprintf(cmd.ErrOrStderr(), "ctload: %s: %d of its lines not understood, from line %d "+
+			"on\n", part.File, part.Lines, part.First)
 	}
 	return c, nil
 }

@@ -136,7 +136,8 @@ func sameTexts(t *testing.T, want []byte, got string) {
 	}
 	for i, s := range before.Scenarios {
 		if is := after.Scenarios[i]; is.Name != s.Name || is.Summary != s.Summary ||
-			is.Configuration.Rules != s.Configuration.Rules || after.Experiment != before.Experiment {
+			is.Configuration.Rules != s.Configuration.Rules ||
+			after.Experiment != before.Experiment {
 			t.Errorf("JSON holds %q for %q", is.Name, s.Name)
 		}
 	}
@@ -153,7 +154,8 @@ func TestOutput_OfHostileExperiment(t *testing.T) {
 		for validity, text := range map[string]string{
 			"valid": "experiment: a\nsummary: " + string(quoted) + "\n" +
 				"workload: [{generator: http, requests: 5, concurrency: 1}]\n",
-			"invalid": "experiment: a\n" + string(quoted) + ": 5\nworkload: " + string(quoted) + "\n",
+			"invalid": "experiment: a\n" + string(quoted) + ": 5\nworkload: " +
+				string(quoted) + "\n",
 			"raw":     "experiment: a\nsummary: " + payload + "\nworkload: 5\n",
 		} {
 			t.Run(kind+" "+validity, func(t *testing.T) {
@@ -163,7 +165,8 @@ func TestOutput_OfHostileExperiment(t *testing.T) {
 				} {
 					var stdout, stderr strings.Builder
 					run(t.Context(), args, &stdout, &stderr)
-					if said := stdout.String() + stderr.String(); strings.ContainsFunc(said, obeyed) {
+					said := stdout.String() + stderr.String()
+					if strings.ContainsFunc(said, obeyed) {
 						t.Errorf("ctload %q obeys: %.300q", args, said)
 					}
 				}

@@ -123,7 +123,8 @@ func TestResume(t *testing.T) {
 		t.Errorf("exit status %d, want %d and %q\n%s\n%s", o.status, statusInvalid, says, o.stdout,
 			o.stderr)
 	}
-	if o := ctload(t, time.Minute, "run", "--resume", dir, "--trials", "9"); o.status != statusUsage {
+	o = ctload(t, time.Minute, "run", "--resume", dir, "--trials", "9")
+	if o.status != statusUsage {
 		t.Errorf("--trials with --resume: exit status %d\n%s", o.status, o.stderr)
 	}
 	// The sandbox that was killed holds its lock for a moment.

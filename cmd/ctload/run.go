@@ -344,7 +344,8 @@ func (f *runFlags) readExperiment(
 	if !cmd.Flags().Changed("driver") && len(f.choice.Connect) == 0 && e.Driver != "" {
 		f.choice.Driver = e.Driver
 	}
-	if f.choice.Accelerator == "" && (e.Accelerator == libvirt.KVM || e.Accelerator == libvirt.TCG) {
+	known := e.Accelerator == libvirt.KVM || e.Accelerator == libvirt.TCG
+	if f.choice.Accelerator == "" && known {
 		f.choice.Accelerator = e.Accelerator
 	}
 	name := filepath.Join(folder.Path(), "experiment.yaml")

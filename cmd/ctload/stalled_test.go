@@ -58,7 +58,8 @@ func TestStalledNode(t *testing.T) {
 			t.Logf("ended %.1f s after the stop", time.Since(began).Seconds())
 			says := fmt.Sprintf("%s has been silent for 7s", node)
 			if o.status != statusInvalid || !strings.Contains(o.stderr, says) {
-				t.Errorf("exit status %d, want %d and %q\n%s", o.status, statusInvalid, says, o.stderr)
+				t.Errorf("exit status %d, want %d and %q\n%s", o.status, statusInvalid, says,
+					o.stderr)
 			}
 			f, err := results.Open(out)
 			if err != nil {

@@ -60,7 +60,8 @@ func TestOf(t *testing.T) {
 
 func TestCell(t *testing.T) {
 	for text, want := range map[string]string{
-		"=1+1": "'=1+1", "@x": "'@x", "+x": "'+x", "-x": "'-x", "\t=": "'\t=", "plain": "plain", "": "",
+		"=1+1": "'=1+1", "@x": "'@x", "+x": "'+x", "-x": "'-x", "\t=": "'\t=",
+		"plain": "plain", "": "",
 		"-5": "-5", "-1.5e+09": "-1.5e+09", "--5": "'--5",
 	} {
 		if got := Cell(text); got != want {

@@ -359,8 +359,8 @@ func (w *walker) interfaces(v Values, names []string, there bool) Fit {
 		case !there:
 			return Never
 		case w.flow.Loopback:
-			return sure(given == "lo" || wild && strings.HasPrefix("lo", prefix))
-		case given == "lo":
+			return sure(given == loopback || wild && strings.HasPrefix(loopback, prefix))
+		case given == loopback:
 			return Never
 		case len(names) == 0:
 			return Surely
@@ -410,10 +410,14 @@ func sameProtocol(given, protocol string) bool {
 	return given == protocol || given == "all" || given == "0"
 }
 
+// loopback is the name of the loopback interface.
+const loopback = "lo"
+
 // services are names of ports that rules use, as in /etc/services.
 var services = map[string]uint16{
 	"ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "http": 80, "www": 80,
-	"pop3": 110, "ntp": 123, "imap": 143, "imap2": 143, "https": 443, "submission": 587, "imaps": 993,
+	"pop3": 110, "ntp": 123, "imap": 143, "imap2": 143, "https": 443, "submission": 587,
+	"imaps": 993,
 }
 
 // portFit judges a port or a range of ports, as 80, http, 1000:1999, :1023 or 1000-1999.

@@ -67,7 +67,9 @@ func TestAttach(t *testing.T) {
 		t.Errorf("%+v, %v", about, err)
 	}
 	cancel()
-	<-served
+	if err := <-served; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 	if err := opened.Close(); err != nil {
 		t.Error(err)
 	}

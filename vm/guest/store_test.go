@@ -193,7 +193,8 @@ func TestStoreRepairs(t *testing.T) {
 		},
 		"pointer leads out": func(k Kernel, pointer string) error {
 			text, err := os.ReadFile(pointer)
-			out := strings.Replace(string(text), `"debian-bookworm_`, `"../kernels/debian-bookworm_`, 1)
+			const name = "debian-bookworm_"
+			out := strings.Replace(string(text), `"`+name, `"../kernels/`+name, 1)
 			return errors.Join(err, os.WriteFile(pointer, []byte(out), 0o644))
 		},
 		"modules lost": func(k Kernel, _ string) error { return os.RemoveAll(k.ModuleDir) },

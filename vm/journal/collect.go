@@ -44,7 +44,8 @@ const (
 	Absent  State = "absent"  // already gone, or never made
 	Failed  State = "failed"  // see Err
 	Skipped State = "skipped" // not asked for
-	Torn    State = "torn"    // a record that was cut off, see Finding.Torn: what it names may still exist
+	// Torn is a record that was cut off, see Finding.Torn: what it names may still exist.
+	Torn State = "torn"
 )
 
 // Options says what [Collect] does.

@@ -26,8 +26,8 @@ type Lab struct {
 	host *Settings // settings that may be changed; nil: none
 }
 
-// Open makes a lab with its temporary files in runtime. The nodes run the rule tools that the folder
-// box holds apart from the host's files (see tuning.Boxed); empty: all of them beside those. host
+// Open makes a lab with its temporary files in runtime. The nodes run the rule tools that the
+// folder box holds apart from the host's files (see tuning.Boxed); empty: all of them beside those. host
 // holds the host's settings that scenarios may change; nil: none. It needs the capabilities and
 // namespaces of the sandbox.
 func Open(runtime, box string, host *Settings) *Lab {

@@ -122,7 +122,8 @@ var (
 	// ofKernel matches words about a refusal of the kernel, or about limits of a namespace.
 	ofKernel = regexp.MustCompile(`failed \(|Could not process rule|Kernel error|missing kernel ` +
 		`module|Table does not exist|Permission denied|Operation not (?:permitted|supported)|` +
-		`Protocol not (?:available|supported)|Message too long|No buffer space|do you need to insmod|` +
+		`Protocol not (?:available|supported)|Message too long|No buffer space|` +
+		`do you need to insmod|` +
 		`can't initialize|Set .* doesn't exist|Cannot open session|Interface does not exist`)
 )
 

@@ -21,8 +21,8 @@ const RuntimeDir = "/.ctload"
 const hostRoot = "/.host"
 
 // arrange gives the new namespaces what every sandbox needs: a root folder of its own that shows
-// the host's files, read-only but for the folders in writable, by path; its own /proc; an empty RuntimeDir;
-// a /sys that shows its own network where the host allows that.
+// the host's files, read-only but for the folders in writable, by path; its own /proc; an empty
+// RuntimeDir; a /sys that shows its own network where the host allows that.
 func arrange(writable map[string]*os.File) error {
 	folder, err := os.Getwd()
 	if err != nil {

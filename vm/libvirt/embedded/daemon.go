@@ -41,7 +41,8 @@ type Daemon struct {
 
 // startDaemon starts a private daemon with its files below dir and returns when it listens. dir
 // must be short (AF_UNIX paths end at 108 bytes), and the uid not 0, else the daemon would work in
-// system mode. cache may outlive the daemon; it keeps what the daemon found out about the host's QEMU.
+// system mode. cache may outlive the daemon; it keeps what the daemon found out about the host's
+// QEMU.
 func startDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 	program, socket, err := findDaemon()
 	if err != nil {
