@@ -71,7 +71,7 @@ func changesSection(x *explain.Explanation) section {
 		heads: [][2]string{
 			{"", "change"}, {"of the", "listing"}, {"in the", "table"}, {"", "fill"},
 		},
-		left:  1,
+		left: 1,
 	}
 	more, slow, notes := false, 0.0, map[string]bool{}
 	for _, c := range x.Changes {

@@ -472,7 +472,8 @@ func guideListeners(
 			told[rule] = true
 			p.warnf(f.at(fate.Leading, at), "the rule leads the load %s to port %d of the DUT, "+
 				"and nothing listens there: a probe to that port, "+
-				"{probe: %s, port: %d, target: dut}, brings a program that does", quote(e.Name), port, flow.Protocol, port)
+				"{probe: %s, port: %d, target: dut}, brings a program that does",
+				quote(e.Name), port, flow.Protocol, port)
 		}
 	}
 }

@@ -156,7 +156,7 @@ func TestOutput_OfHostileExperiment(t *testing.T) {
 				"workload: [{generator: http, requests: 5, concurrency: 1}]\n",
 			"invalid": "experiment: a\n" + string(quoted) + ": 5\nworkload: " +
 				string(quoted) + "\n",
-			"raw":     "experiment: a\nsummary: " + payload + "\nworkload: 5\n",
+			"raw": "experiment: a\nsummary: " + payload + "\nworkload: 5\n",
 		} {
 			t.Run(kind+" "+validity, func(t *testing.T) {
 				file := experiment(t, text)
