@@ -25,8 +25,8 @@ func captureCommand() *cobra.Command {
 		Short: "keep what is known of this host's table in a file, without its addresses",
 		Long: `Reads this host's connection tracking and keeps it in a file for ctload explain:
 sizes, timeouts, counters at both ends of the watch, the number of entries once a second,
-"table full" lines, rules, and the first entries of two listings. Entries lie in the order of a keyed hash, so
-that these are a fair sample.
+"table full" lines, rules, and the first entries of two listings. Entries lie in the order of a
+keyed hash, so that these are a fair sample.
 
 It only reads: it loads no module, sets nothing and listens to no events. No address leaves:
 addresses become pseudonyms, the same in entries and rules, and comments in rules are left out.

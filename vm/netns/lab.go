@@ -28,8 +28,8 @@ type Lab struct {
 
 // Open makes a lab with its temporary files in runtime. The nodes run the rule tools that the
 // folder box holds apart from the host's files (see tuning.Boxed); empty: all of them beside those.
-// host holds the host's settings that scenarios may change; nil: none. It needs the capabilities and
-// namespaces of the sandbox.
+// host holds the host's settings that scenarios may change; nil: none. It needs the capabilities
+// and namespaces of the sandbox.
 func Open(runtime, box string, host *Settings) *Lab {
 	// The tools of legacy iptables lock a file in /run, which only root can write.
 	return &Lab{host: host, Nodes: Nodes{environment: []string{
