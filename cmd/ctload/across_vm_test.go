@@ -103,6 +103,7 @@ func TestAcrossLabs(t *testing.T) {
 			check(t, "machines", 10*time.Minute, here)
 		})
 		t.Run("daemon", func(t *testing.T) {
+			needsTime(t)
 			t.Parallel()
 			onDaemon(t, func(h *libvirttest.Hypervisor, state string) {
 				there := func(args ...string) *exec.Cmd { return on(t, h, state, args...) }

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 )
@@ -108,9 +107,7 @@ thresholds:
 // TestEntries_Table has the attacker fill a table, then a rule limit it, then datagrams without
 // answers at a full table.
 func TestEntries_Table(t *testing.T) {
-	if !hosttest.Long() {
-		t.Skip("it takes minutes: make test-long")
-	}
+	needsTime(t)
 	needsLab(t)
 	text := relayOn("debian/bookworm", `
   sysctl: {net.netfilter.nf_conntrack_max: 400}

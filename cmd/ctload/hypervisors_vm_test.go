@@ -271,6 +271,7 @@ func TestShortFrames(t *testing.T) {
 // TestParallelTrials runs the trials of an experiment on two hypervisors concurrently, each in a
 // lab of its own.
 func TestParallelTrials(t *testing.T) {
+	needsTime(t)
 	if !libvirttest.Root(t) {
 		return
 	}

@@ -226,6 +226,7 @@ func TestKillDuringActionsOnBox(t *testing.T) {
 // TestKillDuringActionsOnSharedDaemon does the same on a daemon that others use as well: machines
 // stand still, one is unplugged, one is cut off; after gc none of them exists.
 func TestKillDuringActionsOnSharedDaemon(t *testing.T) {
+	needsTime(t)
 	if !libvirttest.Root(t) {
 		return
 	}

@@ -240,6 +240,7 @@ scenarios:
 // TestPredictions compares prediction and measurement over pairs of rate and timeout, chosen so
 // that none is near the line between a table that fills and one that does not.
 func TestPredictions(t *testing.T) {
+	needsTime(t)
 	needsLab(t)
 	text := `
 experiment: predictions
