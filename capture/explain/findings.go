@@ -103,7 +103,7 @@ func (x *Explanation) findLimits(c *capture.Capture, b *book) {
 	case x.Size.Fill != nil && *x.Size.Fill < 0.5 && x.Log.TableFull == 0 &&
 		evicted == 0 && refused == 0:
 		x.add(NotTheTable, nil, "The table is not the fault: %d of %d entries (%.2g %%)%s. "+
-			"A larger table or shorter timeouts mend nothing.",
+			"A larger table or shorter timeouts change nothing about it.",
 			b.count(), *c.Sizes.Max, *x.Size.Fill*100, x.quiet(c))
 	case x.Log.TableFull > 0:
 		x.add(TableRefuses, nil, "The kernel's log has %s of \"table full\"%s.",

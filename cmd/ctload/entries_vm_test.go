@@ -47,7 +47,7 @@ func relayOn(kernel, table, scenarios string) string {
 }
 
 // limits checks a trial in which a rule limits the attacker to 4 connections from each of its 20
-// sources, and nobody else.
+// sources, and no other client.
 func limits(t *testing.T, trial results.Trial) {
 	t.Helper()
 	t.Log(trial.Sentence)
