@@ -140,6 +140,7 @@ var service = grpc.ServiceDesc{
 		unary("FinalSample", (*server).finalSample),
 		unary("Dump", (*server).dump),
 		unary("KernelLog", (*server).kernelLog),
+		unary("CounterMeaning", (*server).counterMeaning),
 		unary("Apply", (*server).Apply),
 		unary("Revert", (*server).Revert),
 		unary("Exec", (*server).exec),

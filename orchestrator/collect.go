@@ -11,6 +11,7 @@ import (
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators/latency"
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
@@ -65,10 +66,17 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 		}
 		t.invalidate(results.CodeChanged, "the DUT was changed during the trial: %s", change)
 	}
-	hits := tuning.Hits(before, after)
+	end := after
+	if t.timeline.rules != nil {
+		end = *t.timeline.rules
+	}
+	t.result.Rules, t.result.NAT = tuning.RuleCounts(before, end), tuning.NAT(before, end)
+	t.result.Tracking, t.result.Timeouts = tracking(before), timeouts(before)
+	t.result.Silences = silences(wiring.Assignments(
+		t.Plan.Experiment.Topology, t.scenario, t.Plan.Seed))
 	t.result.Transit = t.transit(t.framesBefore, frames)
 	t.result.SetReceived(wiring.DUT)
-	t.result.Stack = stack(last.System, hits)
+	t.result.Stack = stack(last.System, t.result.Rules)
 	if t.result.Stack != nil {
 		t.result.Stack.DropReasonsMissing = t.dropsUnseen
 		t.result.Stack.MemoryFaults = t.notes.read().starved
@@ -80,8 +88,8 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 		return t.died(err)
 	}
 	t.result.Conntrack.ObjectBytes = table.Memory.EntryBytes
-	t.result.Contents = contents(table)
-	end := t.crossCheck(ctx, true)
+	t.result.Contents = contents(table, before, end)
+	final := t.crossCheck(ctx, true)
 	log, err := dut.KernelLog(ctx)
 	if err != nil {
 		return t.died(err)
@@ -90,19 +98,21 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 	if last.Log != nil {
 		t.result.Conntrack.LogMissed += last.Log.Missed // gaps in the sequence
 	}
-	checks := map[string]CrossCheck{"before": first, "last": nearly, "after": end}
+	if err := t.counterMeaning(ctx); err != nil {
+		return t.died(err)
+	}
+	checks := map[string]CrossCheck{"before": first, "last": nearly, "after": final}
 	return errors.Join(
 		t.folder.SaveJSON(fileTable, table), t.folder.SaveJSON(fileSystem, last.System),
 		t.folder.SaveJSON(fileCrossCheck, checks),
-		t.folder.SaveJSON(results.FileReadback, readback{before, after, hits}),
+		t.folder.SaveJSON(results.FileReadback, readback{before, after}),
 		t.folder.SaveText(results.FileKernelLog, kernelLogText(log)))
 }
 
-// readback holds the kernel's settings and the rules that matched meanwhile.
+// readback holds the kernel's settings, and the rules with their counters.
 type readback struct {
 	Before tuning.State `json:"before"`
 	After  tuning.State `json:"after"`
-	Rules  []tuning.Hit `json:"rules_matched,omitempty"`
 }
 
 // summarise reduces the series to the trial's figures.
@@ -118,6 +128,7 @@ func (t *trial) summarise() {
 	samples, probes := t.series.all()
 	t.result.Actions = t.timeline.actions(t.begun)
 	results.Summarise(&t.result, samples, probes)
+	results.CountLater(&t.result, samples, t.timeouts())
 	steady := t.Plan.steady[t.slot.Scenario]
 	doubts := results.JudgeHeal(&t.result, steady, samples, probes, t.longestTimeout())
 	t.result.Invalidate(doubts...)
@@ -125,23 +136,33 @@ func (t *trial) summarise() {
 		var all latency.Histogram
 		for name, answers := range t.series.answers {
 			p := t.result.Probes[name]
-			p.Latency = distribution(answers)
+			p.Latency, p.Pending = distribution(answers), t.series.pending[name]
 			t.result.Probes[name] = p
+			t.result.Probe.Pending += p.Pending
 			all.Merge(answers)
 		}
 		t.result.Probe.Latency = distribution(&all)
 	}
 }
 
-// longestTimeout returns the longest timeout, in seconds, of any load entry.
-func (t *trial) longestTimeout() float64 {
-	var most scenarios.Duration
+// timeouts returns the timeout of each load entry, in seconds.
+func (t *trial) timeouts() map[string]float64 {
+	all := map[string]float64{}
 	for _, e := range t.scenario.Workload {
 		if e.Generator != "" {
-			most = max(most, e.Timeout)
+			all[e.Name] = e.Timeout.Seconds()
 		}
 	}
-	return most.Seconds()
+	return all
+}
+
+// longestTimeout returns the longest timeout, in seconds, of any load entry.
+func (t *trial) longestTimeout() float64 {
+	most := 0.0
+	for _, timeout := range t.timeouts() {
+		most = max(most, timeout)
+	}
+	return most
 }
 
 // stepped returns how far this host's time of day was set forward or back since the load began:
@@ -165,7 +186,7 @@ func (t *trial) died(err error) error {
 }
 
 // stack returns the other counters of the DUT's network stack.
-func stack(system *samplers.System, hits []tuning.Hit) *results.Stack {
+func stack(system *samplers.System, rules []results.RuleCount) *results.Stack {
 	if system == nil {
 		return nil
 	}
@@ -174,16 +195,34 @@ func stack(system *samplers.System, hits []tuning.Hit) *results.Stack {
 		s.LinkDropped += link.RxDropped + link.TxDropped
 		s.QdiscDropped += link.QdiscDropped
 	}
-	for _, hit := range hits {
-		if hit.Refuses {
-			s.RulesDropped += max(0, hit.Packets) // an action may have loaded the rules anew
+	for _, r := range rules {
+		if r.Effect == results.Drops {
+			s.RulesDropped += r.Packets()
 		}
 	}
 	return s
 }
 
-// contents converts the table's content for the report.
-func contents(table agent.Table) *results.Contents {
+// tracking converts what was read back of tracking.
+func tracking(state tuning.State) *results.Tracking {
+	return &results.Tracking{
+		IPv4: string(state.Tracking.IPv4), IPv6: string(state.Tracking.IPv6),
+		Source: state.Tracking.Source,
+	}
+}
+
+// timeouts converts the timeouts that were read back.
+func timeouts(state tuning.State) map[string]int64 {
+	short := map[string]int64{}
+	for key, seconds := range state.Timeouts {
+		short[strings.TrimPrefix(key, kernels.Prefix)] = seconds
+	}
+	return short
+}
+
+// contents converts the table's content for the report; before and end have the rules that were in
+// force before the load and at the end of the trial.
+func contents(table agent.Table, before, end tuning.State) *results.Contents {
 	found := table.Composition
 	c := &results.Contents{
 		Entries: found.Entries, Assured: found.Assured,
@@ -193,6 +232,10 @@ func contents(table agent.Table) *results.Contents {
 	for _, s := range found.States {
 		count := results.StateCount{Protocol: s.Protocol, State: s.State, Entries: s.Entries}
 		c.States = append(c.States, count)
+	}
+	for _, f := range found.Flows {
+		f.NewerRule = end.NewerRule(before, f)
+		c.Flows = append(c.Flows, f)
 	}
 	return c
 }

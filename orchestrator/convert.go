@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"cmp"
 	"maps"
 	"math"
 	"os"
@@ -165,4 +166,32 @@ func cpuModel() string {
 		}
 	}
 	return ""
+}
+
+// silences returns the longest time that each entry of the load plans between two packets of a
+// connection or flow.
+func silences(entries []wiring.Assignment) (list []results.Silence) {
+	for _, a := range entries {
+		silence := results.Silence{Entry: a.Name, Protocol: "tcp"}
+		switch s := a.Spec; s.Kind {
+		case generators.Hold, generators.TCP:
+			held := s.Lifetime.Mean
+			if s.Kind == generators.Hold {
+				held = cmp.Or(held, s.Duration)
+			}
+			if s.Interval > 0 && s.Payload > 0 {
+				held = min(held, s.Interval)
+			}
+			silence.Seconds = held.Seconds()
+		case generators.UDP:
+			silence.Protocol = "udp"
+			if s.Exchanges > 1 || s.Lifetime.Mean > 0 {
+				silence.Seconds = s.Interval.Seconds()
+			}
+		}
+		if silence.Seconds > 0 {
+			list = append(list, silence)
+		}
+	}
+	return list
 }

@@ -42,7 +42,7 @@ var house = []struct {
 	}},
 
 	{"scenarios", []string{"internal/rules"}},
-	{"results", []string{"internal/rules"}},
+	{"results", nil},
 	{"results/compare", []string{"results"}},
 	{"capture", nil},
 	{"capture/saved", []string{"capture"}},
@@ -56,7 +56,7 @@ var house = []struct {
 	{"agent/modload", nil},
 	{"agent/ctnetlink", nil},
 	{"capture/host", []string{"agent/ctnetlink", "capture", "capture/saved"}},
-	{"agent/tuning", []string{"agent/ctnetlink", "internal/rules"}},
+	{"agent/tuning", []string{"agent/ctnetlink", "internal/rules", "results"}},
 	{"agent/samplers", []string{"agent/ctnetlink", "results"}},
 	{"agent/faults", []string{
 		"agent/ctnetlink", "agent/samplers", "agent/tuning", "generators/responders",
@@ -65,7 +65,7 @@ var house = []struct {
 	}},
 	{"agent", []string{
 		"agent/faults", "agent/modload", "agent/samplers", "agent/tuning", "generators",
-		"generators/responders", "generators/sockets", "internal/link",
+		"generators/responders", "generators/sockets", "internal/link", "results",
 	}},
 
 	{"vm/journal", nil},

@@ -347,9 +347,11 @@ func (t *trial) probe(ctx context.Context, a wiring.Assignment, load *agent.Prep
 	}
 	t.clocks[a.Node].translate(&result)
 	var attempts []attempt
+	var pending int64
 	for _, p := range result.Probe {
 		if p.Cause == generators.Cancelled {
-			continue // under way when the probe was stopped: neither answered nor lost
+			pending++ // under way when the probe was stopped: neither answered nor lost
+			continue
 		}
 		sample := results.ProbeSample{
 			Probe:  a.Entry.Name,
@@ -357,7 +359,7 @@ func (t *trial) probe(ctx context.Context, a wiring.Assignment, load *agent.Prep
 		}
 		attempts = append(attempts, attempt{p.At, sample})
 	}
-	t.series.addProbes(a.Entry.Name, attempts, result.Total)
+	t.series.addProbes(a.Entry.Name, attempts, pending, result.Total)
 	return nil
 }
 

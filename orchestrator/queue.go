@@ -106,7 +106,7 @@ func (q *queue) follow(ctx context.Context, lab vm.Lab) (err error) {
 			return err
 		})
 		err = t.perform(ctx)
-		results.Judge(&t.result, q.run.Scenarios[slot.Scenario].Configuration)
+		results.Judge(&t.result)
 
 		dead, lost := q.survey(ctx, t, err)
 		switch {

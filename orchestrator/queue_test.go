@@ -135,7 +135,7 @@ func TestQueue_Retries(t *testing.T) {
 			Attempts: results.Attempts{Offered: 1, Completed: new(int64(1))},
 		}}
 		tr.result.Invalidate(happens[slot.Scenario][slot.Number]...)
-		results.Judge(&tr.result, results.Configuration{})
+		results.Judge(&tr.result)
 		if err := q.keep(tr); err != nil {
 			t.Fatal(err)
 		}

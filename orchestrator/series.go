@@ -26,6 +26,7 @@ type series struct {
 	samples  []taken
 	attempts []attempt
 	answers  map[string]*latency.Histogram // of the probes that were answered, by name
+	pending  map[string]int64              // attempts under way when their probe was stopped
 
 	sampleFile *results.Lines[results.Sample]
 	probeFile  *results.Lines[results.ProbeSample]
@@ -70,7 +71,8 @@ func newSeries(
 	summed, _ := results.Summed(entries)
 	return &series{
 		clock: of, clocks: []*clock{of}, sampleFile: samples, probeFile: probes,
-		answers: map[string]*latency.Histogram{}, reported: map[string]report{}, summed: summed,
+		answers: map[string]*latency.Histogram{}, pending: map[string]int64{},
+		reported: map[string]report{}, summed: summed,
 		first: make(chan struct{}),
 	}, nil
 }
@@ -135,10 +137,14 @@ func (s *series) progress(
 	return allDone, allFailed
 }
 
-// addProbes takes the attempts of a probe and the latency of the answered ones.
-func (s *series) addProbes(name string, attempts []attempt, answers *latency.Histogram) {
+// addProbes takes the attempts of a probe, how many more were under way at its end, and the latency
+// of the answered ones.
+func (s *series) addProbes(
+	name string, attempts []attempt, pending int64, answers *latency.Histogram,
+) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.pending[name] += pending
 	if answers != nil {
 		if s.answers[name] == nil {
 			s.answers[name] = new(latency.Histogram)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ctload/ctload/agent"
+	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/orchestrator/wiring"
@@ -32,7 +33,9 @@ type timeline struct {
 	// othersEnded is closed when all entries have ended that wait for no action.
 	othersEnded chan struct{}
 	group       *errgroup.Group // of the actions; nil until they wait
-	cancel      context.CancelFunc
+	// rules is the reading before the end of the trial undid a change of them; nil without one.
+	rules  *tuning.State
+	cancel context.CancelFunc
 
 	mu          sync.Mutex
 	live        results.Live
@@ -274,6 +277,9 @@ func (l *timeline) undo(o *occurrence, inTime bool) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), actionLimit)
 	defer cancel()
+	if !inTime {
+		l.readRules(ctx, o)
+	}
 	l.note(o, "undo", effects{})
 	end := instant{here: time.Now()}
 	seen, err := undo(ctx)
@@ -290,6 +296,19 @@ func (l *timeline) undo(o *occurrence, inTime bool) {
 		return
 	}
 	l.note(o, "undone", seen)
+}
+
+// readRules reads what the DUT's rules have counted, before the end of the trial takes the first
+// change of them back, and with it their counters. A failure leaves the reading of the trial's end.
+func (l *timeline) readRules(ctx context.Context, o *occurrence) {
+	kind := actions.Kind(o.action.Kind)
+	changes := kind == actions.RulesLoad || kind == actions.RulesRemove
+	if !changes || l.rules != nil || o.action.Where != l.t.dut.Name() {
+		return
+	}
+	if state, err := l.t.dut.Agent().ReadBack(ctx, l.t.settings); err == nil {
+		l.rules = &state
+	}
 }
 
 // number returns the occurrence's position, from 1.

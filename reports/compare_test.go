@@ -31,7 +31,7 @@ func varied(seed uint64, trials int, more int64) *results.Run {
 				t.Load.Causes = map[string]int64{results.CauseTimeout: t.Load.Failed}
 			}
 			t.Entries = map[string]results.Entry{"http": {Kind: "http", Attempts: t.Load.Attempts}}
-			results.Judge(&t, s.Configuration)
+			results.Judge(&t)
 			s.Trials = append(s.Trials, t)
 		}
 	}

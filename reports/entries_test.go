@@ -46,7 +46,7 @@ func relay(trials int) *results.Run {
 				e.Causes = map[string]int64{results.CauseTimeout: failed}
 				t.Entries["attacker"] = e
 			}
-			results.Judge(&t, results.Configuration{})
+			results.Judge(&t)
 			s.Trials = append(s.Trials, t)
 		}
 		run.Scenarios = append(run.Scenarios, s)

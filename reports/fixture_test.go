@@ -1,6 +1,7 @@
 package reports
 
 import (
+	"strings"
 	"time"
 
 	"github.com/ctload/ctload/results"
@@ -17,7 +18,13 @@ func trial(
 		Load:    &results.Load{Generator: "http", Attempts: load},
 		Entries: map[string]results.Entry{"http": {Kind: "http", From: "client", Attempts: load}},
 	}
-	results.Judge(&t, conf)
+	if rule := "-A PREROUTING -p tcp --dport 80 -j NOTRACK"; strings.Contains(conf.Rules, rule) {
+		t.Rules = []results.RuleCount{{
+			Family: "ip", Table: "raw", Chain: "PREROUTING", Text: rule, Effect: results.Untracks,
+			After: 20000,
+		}}
+	}
+	results.Judge(&t)
 	return t
 }
 

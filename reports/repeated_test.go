@@ -26,7 +26,7 @@ func TestRender_Repeated(t *testing.T) {
 		Thresholds: []results.Outcome{{Expression: "load.failed == 0", Passed: true}},
 	}}}
 	for i := range run.Scenarios[0].Trials {
-		results.Judge(&run.Scenarios[0].Trials[i], results.Configuration{})
+		results.Judge(&run.Scenarios[0].Trials[i])
 	}
 	for _, format := range Formats() {
 		var b bytes.Buffer

@@ -229,6 +229,7 @@ const (
 // kernel had to do, magenta is an untrustworthy measurement.
 var colors = map[results.Verdict]string{
 	results.Clean: green, results.TableFull: red, results.ChainTooLong: red, results.DutDied: red,
+	results.NATExhausted: red, results.StateLost: red,
 	results.Evicting: yellow, results.Clash: yellow, results.NotConntrack: yellow,
 	results.Invalid: magenta,
 }

@@ -69,7 +69,7 @@ func TestSpoilt(t *testing.T) {
 	} {
 		trial := Trial{Entries: failing("requests", 1, 0)}
 		trial.Invalidate(tc.reasons...)
-		if Judge(&trial, Configuration{}); trial.Spoilt() != tc.want {
+		if Judge(&trial); trial.Spoilt() != tc.want {
 			t.Errorf("%s: spoilt %v, want %v", tc.name, trial.Spoilt(), tc.want)
 		}
 	}

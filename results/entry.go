@@ -58,7 +58,9 @@ func (a Attempts) DoneWord() string {
 func (a Attempts) OneWay() bool { return a.Sent != nil }
 
 // retries reports whether the sender's kernel repeats a packet that got no answer.
-func (a Attempts) retries() bool { return !a.OneWay() && a.Unit != unitFlows }
+func (a Attempts) retries() bool {
+	return !a.OneWay() && a.Unit != unitFlows && a.Unit != unitPackets
+}
 
 func (a Attempts) unmeasured(path string) string {
 	switch field := lastPart(path); {

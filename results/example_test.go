@@ -45,7 +45,7 @@ func ExampleJudge() {
 			Counters: results.Counters{Drop: 3616, EarlyDrop: 17},
 		},
 	}
-	results.Judge(&trial, results.Configuration{})
+	results.Judge(&trial)
 	fmt.Println(trial.Verdict, "and", trial.Also)
 
 	lossless, err := results.CompileThreshold("conntrack.drop == 0", results.Workload{})

@@ -548,6 +548,10 @@ func cellText(v reflect.Value) string {
 		return fmt.Sprintf("%s %s=%d", x.Protocol, x.State, x.Entries)
 	case SourceCount:
 		return fmt.Sprintf("%s=%d", x.Address, x.Entries)
+	case RuleCount:
+		return fmt.Sprintf("%s %s %s %s=%d", x.Family, x.Table, x.Chain, x.Text, x.Packets())
+	case FlowCount:
+		return fmt.Sprintf("%s %s %s=%d", x.Protocol, x.State, x.Destination, x.Entries)
 	case Alert:
 		return fmt.Sprintf("%g=%g", x.Share, x.Fired)
 	default:

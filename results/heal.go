@@ -31,6 +31,9 @@ type Heal struct {
 	Failed     int64 `json:"failed"`      // attempts that failed meanwhile, but of hostile entries
 	ProbesLost int64 `json:"probes_lost"` // attempts of the bystanders that were lost meanwhile
 	Broken     int64 `json:"broken"`      // held connections that broke, from the first action on
+	// LaterFailures are attempts of the load that failed though they began after the trial had
+	// healed.
+	LaterFailures int64 `json:"later_failures,omitempty"`
 }
 
 const (
@@ -202,8 +205,9 @@ func (h *Heal) count(moments []Moment, probes []ProbeSample, a acts, timeout flo
 	before, healed, failed := at(moments, *h.Deviated-1e-9), end, end
 	if h.Healed != nil {
 		healed, failed = at(moments, *h.Healed), at(moments, *h.Healed+timeout)
+		h.LaterFailures = end.failed - failed.failed
 	}
-	refused := func(m Moment) int64 { return m.Conntrack.Drop + m.Conntrack.InsertFailed }
+	refused := func(m Moment) int64 { return refusalsOf(m.Conntrack.Counters, nil).sum() }
 	h.Refused = refused(healed) - refused(before)
 	h.Failed = failed.failed - failed.broken - before.failed + before.broken
 	for _, p := range probes {
@@ -282,10 +286,15 @@ func healWords(t *Trial) string {
 	default:
 		s += fmt.Sprintf(", normal again %s s after %s", Figure(*h.SecondsToHeal), since)
 	}
-	return s + "; meanwhile " + list([]string{
+	s += "; meanwhile " + list([]string{
 		plural(h.Refused, "refused packet"), plural(h.Failed, "failed attempt") + " of the load",
 		plural(h.ProbesLost, "lost probe"),
-	}) + end
+	})
+	if h.LaterFailures > 0 {
+		s += "; the load did not heal: " + plural(h.LaterFailures, "attempt") +
+			" failed that began after that"
+	}
+	return s + end
 }
 
 // Action is a fault or a fix of a trial. Times are seconds after the start of the load.
@@ -303,6 +312,8 @@ type Action struct {
 	// Effects are the values that the kernel, or the lab, reported before and after.
 	Effects []Effect `json:"effects,omitempty"`
 	Remarks []string `json:"remarks,omitempty"`
+	// LaterFailures are attempts of the load that failed and surely began after it.
+	LaterFailures int64 `json:"later_failures,omitempty"`
 	// Failure is why it could not be performed or undone, which makes the trial INVALID.
 	Failure string `json:"failure,omitempty"`
 }

@@ -61,6 +61,9 @@ func (p *Probe) phaseWords() string {
 		parts.add("%s %s lost%s", []string{"before the load", "during it", "after it"}[i],
 			Percent(float64(phase.Lost)/float64(phase.Sent)), latency)
 	}
+	if p.Pending > 0 {
+		parts.add("%s without a result when the watch ended", plural(p.Pending, "more attempt"))
+	}
 	return strings.Join(parts, "; ")
 }
 
@@ -105,9 +108,11 @@ func recoveryWords(t *Trial) string {
 	if !troubled(t) || len(c.Alerts) == 0 {
 		return ""
 	}
-	var parts phrases
-	parts = append(parts, recoveredWords(t)...)
-	switch {
+	parts := recoveredWords(t)
+	switch living := livingEntries(t); {
+	case c.SecondsToBelow95 == nil && living >= 0 && fillOf(living, c.Max) < highMark:
+		parts.add("the count still above 95 %% of max, though all but %s had expired",
+			Entries(living))
 	case c.SecondsToBelow95 == nil:
 		parts.add("the table still above 95 %%")
 	case c.SecondsToBelow10 == nil:
@@ -123,26 +128,45 @@ func recoveryWords(t *Trial) string {
 	return "Recovery, " + watched + ": " + strings.Join(parts, ", ") + "."
 }
 
+// livingEntries returns how many entries a walk found at the end, without those that had expired
+// and that the count still has; -1 where nothing walked the table.
+func livingEntries(t *Trial) int64 {
+	if t.Contents == nil || t.Conntrack.Max <= 0 {
+		return -1
+	}
+	return t.Contents.Entries
+}
+
 // recoveredWords words when new connections were reliable again, those of each bystander where they
 // differ.
 func recoveredWords(t *Trial) (parts phrases) {
-	words := func(of string, seconds *float64) {
-		if seconds == nil {
-			parts.add("new connections%s not yet reliable", of)
-		} else {
-			parts.add("new connections%s%s", of, after(seconds))
-		}
-	}
 	switch {
 	case t.Probe == nil:
 	case len(t.Probes) < 2:
-		words("", t.Conntrack.SecondsToRecover)
+		parts.add("%s", t.Probe.recoveredWords("", t.Conntrack.SecondsToRecover))
 	default:
 		for _, name := range slices.Sorted(maps.Keys(t.Probes)) {
-			words(" of "+name, t.Probes[name].SecondsToRecover)
+			p := t.Probes[name]
+			parts.add("%s", p.recoveredWords(" of "+name, p.SecondsToRecover))
 		}
 	}
 	return parts
+}
+
+// recoveredWords words when new connections were reliable again. A watch may be too short to tell.
+func (p *Probe) recoveredWords(of string, seconds *float64) string {
+	switch {
+	case seconds != nil && p.Lost == 0:
+		return "no new connection" + of + " failed, before or after"
+	case seconds != nil:
+		return "new connections" + of + after(seconds)
+	case p.After.Lost > 0 || p.Pending > 0:
+		return "new connections" + of + " not yet reliable"
+	case p.After.Sent == 0:
+		return "no new connection" + of + " was tried"
+	default:
+		return "no new connection" + of + " failed, for too short a time to call them reliable"
+	}
 }
 
 func predictionWords(t *Trial) string {

@@ -11,6 +11,7 @@ func TestInsights(t *testing.T) {
 	lead := func(share, fired, lead float64) Alert {
 		return Alert{Share: share, Fired: fired, Lead: &lead}
 	}
+	lost := &Probe{Lost: 1, After: ProbePhase{Lost: 1}}
 	for _, test := range []struct {
 		name  string
 		trial Trial
@@ -27,7 +28,7 @@ func TestInsights(t *testing.T) {
 		{"invalid", Trial{Verdict: Invalid, Prediction: &Prediction{PeakError: s(1)}}, nil},
 		{
 			"full, and never well again",
-			Trial{Verdict: TableFull, Probe: &Probe{}, Conntrack: Conntrack{
+			Trial{Verdict: TableFull, Probe: lost, Conntrack: Conntrack{
 				Counters: Counters{Drop: 5}, Max: 100, Peak: 100,
 				Alerts: []Alert{lead(0.75, 5.7, 3.4), lead(0.95, 8.6, 0.5)},
 			}},
@@ -40,7 +41,7 @@ func TestInsights(t *testing.T) {
 		},
 		{
 			"evicting, and well again",
-			Trial{Verdict: Evicting, Probe: &Probe{}, Conntrack: Conntrack{
+			Trial{Verdict: Evicting, Probe: &Probe{Lost: 1}, Conntrack: Conntrack{
 				Counters: Counters{EarlyDrop: 5}, Max: 100, Peak: 100,
 				Alerts:           []Alert{{Share: 0.75, Fired: 2}},
 				SecondsToRecover: s(0.1), SecondsToBelow95: s(0), SecondsToBelow10: s(31),
@@ -49,6 +50,49 @@ func TestInsights(t *testing.T) {
 				"Alerts on the table's fill: at 75 % 2.00 s into the load; on drops: never.",
 				"Recovery, as far as it was watched: new connections after 0.10 s, the table " +
 					"below 95 % after 0 s, below 10 % after 31.0 s.",
+			},
+		},
+		{
+			"nothing lost after it, in too short a watch",
+			Trial{Verdict: TableFull,
+				Probe: &Probe{Lost: 9, After: ProbePhase{Sent: 10}},
+				Conntrack: Conntrack{
+					Counters: Counters{Drop: 5}, Max: 400, Peak: 400,
+					Alerts: []Alert{lead(0.75, 5.7, 3.4)},
+				},
+				Recovery: &Recovery{Watched: 2},
+				Contents: &Contents{Entries: 49, Assured: 49},
+			},
+			[]string{
+				"Alerts on the table's fill: at 75 % 3.40 s before the first drop.",
+				"Recovery, watched for 2.00 s: no new connection failed, for too short a time to " +
+					"call them reliable, the count still above 95 % of max, though all but 49 " +
+					"entries had expired.",
+				"At the end the table held 49 entries, 49 of them ASSURED.",
+			},
+		},
+		{
+			"nothing lost at all",
+			Trial{Verdict: TableFull, Probe: &Probe{Sent: 60}, Conntrack: Conntrack{
+				Counters: Counters{Drop: 5}, Max: 400, Peak: 400,
+				Alerts:           []Alert{lead(0.75, 5.7, 3.4)},
+				SecondsToRecover: s(0), SecondsToBelow95: s(1), SecondsToBelow10: s(2),
+			}},
+			[]string{
+				"Alerts on the table's fill: at 75 % 3.40 s before the first drop.",
+				"Recovery, as far as it was watched: no new connection failed, before or after, " +
+					"the table below 95 % after 1.00 s, below 10 % after 2.00 s.",
+			},
+		},
+		{
+			"attempts under way when the watch ended",
+			Trial{Verdict: Clean, Probe: &Probe{
+				Sent: 40, Lost: 10, Pending: 6, During: ProbePhase{Sent: 30, Lost: 10},
+				After: ProbePhase{Sent: 10},
+			}},
+			[]string{
+				"A bystander's connections: during it 33 % lost; after it 0 % lost; 6 more " +
+					"attempts without a result when the watch ended.",
 			},
 		},
 		{

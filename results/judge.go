@@ -11,13 +11,16 @@ type Verdict string
 
 // The verdicts. They follow from the kernel's own counters, never from log lines alone.
 const (
-	Clean     Verdict = "clean"      // everything offered was completed
-	TableFull Verdict = "table-full" // drop rose: new entries were refused at max
-	Evicting  Verdict = "evicting"   // early_drop rose: new entries evicted unassured ones
-	// Clash: insert_failed or clash_resolve rose: two packets raced for one tuple.
-	Clash        Verdict = "clash"
+	Clean        Verdict = "clean"          // everything offered was completed
+	TableFull    Verdict = "table-full"     // drop rose: new entries were refused at max
+	Evicting     Verdict = "evicting"       // early_drop rose: new entries evicted unassured ones
+	Clash        Verdict = "clash"          // insert_failed rose: a packet lost a race for a tuple
 	ChainTooLong Verdict = "chain-too-long" // chain_toolong rose: the hash is too small
-	NotConntrack Verdict = "not-conntrack"  // failures that conntrack's counters do not explain
+	NATExhausted Verdict = "nat-exhausted"  // insert_failed and found rose: no source port was free
+	// StateLost: failures came of entries that were gone, or that should have been: expired,
+	// removed, stale, older than a rule.
+	StateLost    Verdict = "state-lost"
+	NotConntrack Verdict = "not-conntrack" // failures that conntrack's counters do not explain
 	// DutDied: the DUT's kernel ran out of memory under the load, and ended.
 	DutDied Verdict = "dut-died"
 	Invalid Verdict = "invalid" // the measurement itself cannot be trusted
@@ -25,33 +28,35 @@ const (
 
 // severity orders verdicts for a summary over trials. An invalid trial is no finding at all.
 var severity = map[Verdict]int{
-	DutDied: 7, TableFull: 6, ChainTooLong: 5, Clash: 4, Evicting: 3, NotConntrack: 2, Clean: 1,
-	Invalid: 0,
+	DutDied: 9, TableFull: 8, ChainTooLong: 7, NATExhausted: 6, StateLost: 5, Clash: 4, Evicting: 3,
+	NotConntrack: 2, Clean: 1, Invalid: 0,
 }
 
 // Compare returns a positive number where v is a worse finding than other, 0 where they are alike.
 func (v Verdict) Compare(other Verdict) int { return severity[v] - severity[other] }
 
 // Judge sets Accounting, Verdict, Also and Sentence of a trial from its counters, its entries, its
-// probes and the reasons in Invalid; conf is the configuration that the trial ran with and serves
-// only to explain. Judging again gives the same.
+// probes, its evidence and the reasons in Invalid. Judging again gives the same.
 //
-// A DUT that died (Died) is dut-died, whatever else. The kernel's counters decide otherwise, in
-// this order (nf_conntrack_core.c):
-//   - table-full: drop rose by more than the lost clashes, since a lost clash counts in drop as
-//     well; or it rose with the table at max or with a "table full" line;
-//   - chain-too-long: chain_toolong rose;
-//   - clash: insert_failed rose by more than chain_toolong, or clash_resolve rose;
+// A DUT that died (Died) is dut-died, whatever else. The kernel's counters decide otherwise, by
+// what they mean on that kernel (see [CounterMeaning]), in this order:
+//   - table-full: packets were refused for want of a free entry;
+//   - chain-too-long: packets were refused for a chain that was too long;
+//   - nat-exhausted: packets were refused since their tuples were taken, and NAT had tried many
+//     ports for each (found);
+//   - state-lost: failures that the counters do not explain came of an entry's state, as the
+//     counters of rules, the entries at the end and the timeouts show;
+//   - clash: packets were refused since another had taken the tuple;
 //   - evicting: early_drop rose;
-//   - not-conntrack: more failed than refused packets and evicted entries explain, not counting
-//     what failed of hostile entries;
-//   - clean: none of these.
+//   - not-conntrack: more failed than all this explains, hostile entries aside;
+//   - clean: none of these. A race that was resolved harms nothing.
 //
 // Of table-full and chain-too-long the one that refused more packets comes first. Also is the next
 // that applies. For an invalid trial nothing else matters. Log lines alone decide nothing: they are
 // rate-limited, and suppressed ones surface late.
-func Judge(t *Trial, conf Configuration) {
+func Judge(t *Trial) {
 	t.Accounting = account(t)
+	t.Accounting.blame(lostState(t, t.Accounting.Unexplained))
 	t.Also = ""
 	if t.Died != "" {
 		t.Verdict, t.Sentence = DutDied, diedWords(t)
@@ -68,7 +73,7 @@ func Judge(t *Trial, conf Configuration) {
 	if len(found) > 1 {
 		t.Also = found[1]
 	}
-	t.Sentence = sentence(t, conf)
+	t.Sentence = sentence(t)
 }
 
 // addUnsound adds the reasons that the figures themselves give.
@@ -104,19 +109,26 @@ func total(counts map[string]int64) (sum int64) {
 
 // findings lists what happened, the verdict first; it is never empty.
 func findings(t *Trial) []Verdict {
-	c := t.Conntrack
+	c, refused := t.Conntrack, t.refusedPackets()
 	var found []Verdict
-	full := refusedAtMax(c)
+	full := refusedAtMax(t)
 	if full > 0 {
 		found = append(found, TableFull)
 	}
-	if c.ChainTooLong > 0 {
+	if refused.chain > 0 {
 		found = append(found, ChainTooLong)
-		if c.ChainTooLong > full {
+		if refused.chain > full {
 			slices.Reverse(found)
 		}
 	}
-	if lostClashes(c.Counters) > 0 || c.ClashResolve > 0 {
+	exhausted := exhaustedPorts(t, refused.clash) != ""
+	if exhausted {
+		found = append(found, NATExhausted)
+	}
+	if t.Accounting.StateLost > 0 {
+		found = append(found, StateLost)
+	}
+	if refused.clash > 0 && !exhausted {
 		found = append(found, Clash)
 	}
 	// Eviction comes before a clash beside a full table, since the two belong together.
@@ -136,18 +148,17 @@ func findings(t *Trial) []Verdict {
 	return found
 }
 
-// lostClashes returns how many packets lost the race for a tuple. insert_failed also counts chains
-// that were too long, and entries that died before they were confirmed, which is rare.
-func lostClashes(c Counters) int64 { return max(0, c.InsertFailed-c.ChainTooLong) }
+// refusedPackets returns the packets that the kernel refused in the trial, by the reason.
+func (t *Trial) refusedPackets() refusals { return refusalsOf(t.Conntrack.Counters, t.Meaning) }
 
-// refusedAtMax returns how many packets were refused for lack of a free entry; 0 when lost clashes
+// refusedAtMax returns how many packets were refused for lack of a free entry; 0 when other reasons
 // can explain all of them and nothing else shows that the table was full.
-func refusedAtMax(c Conntrack) int64 {
+func refusedAtMax(t *Trial) int64 {
 	least := int64(0)
-	if c.Drop > 0 && (c.reachedMax() || c.LogLines > 0) {
+	if c := t.Conntrack; c.Drop > 0 && (c.reachedMax() || c.LogLines > 0) {
 		least = 1
 	}
-	return max(least, c.Drop-lostClashes(c.Counters))
+	return max(least, t.refusedPackets().full)
 }
 
 // reachedMax reports whether a sample found the table full.
@@ -169,11 +180,22 @@ type Accounting struct {
 	Causes    []Cause `json:"causes,omitempty"`    // of failed, largest first
 	// Unaccounted are offered attempts without a result, 0 in a valid trial.
 	Unaccounted int64 `json:"unaccounted"`
-	Refused     int64 `json:"refused"` // packets: drop + insert_failed, at most
+	Refused     int64 `json:"refused"` // packets: at max, for a long chain, for a lost race
 	Evicted     int64 `json:"evicted"` // entries: early_drop
 	// Explained is the largest number of failures that refused and evicted explain.
-	Explained   int64 `json:"explained"`
-	Unexplained int64 `json:"unexplained"` // failures that they do not explain, at least
+	Explained int64 `json:"explained"`
+	// StateLost is the largest number of the other failures that the state of entries explains.
+	StateLost   int64 `json:"state_lost,omitempty"`
+	Unexplained int64 `json:"unexplained"` // failures that none of these explains, at least
+}
+
+// blame takes what the state of entries explains from what nothing explains.
+func (a *Accounting) blame(losses []stateLoss) {
+	for _, loss := range losses {
+		a.StateLost += loss.failures
+	}
+	a.StateLost = min(a.StateLost, a.Unexplained)
+	a.Unexplained -= a.StateLost
 }
 
 // Cause is why some of the attempts failed, as the client saw it.
@@ -184,12 +206,9 @@ type Cause struct {
 
 // account balances the failures of a trial's entries against the kernel's figures.
 //
-// drop + insert_failed is the most that conntrack can have refused: a lost clash counts in both, a
-// long chain in insert_failed only, a full table in drop only (nf_conntrack_core.c). Conntrack
-// never causes a reset, since a refused packet gets no answer.
+// Connection tracking never causes a reset, since a refused packet gets no answer.
 func account(t *Trial) Accounting {
-	c := t.Conntrack
-	a := Accounting{Refused: c.Drop + c.InsertFailed, Evicted: c.EarlyDrop}
+	a := Accounting{Refused: t.refusedPackets().sum(), Evicted: t.Conntrack.EarlyDrop}
 	if t.Load != nil {
 		a.Offered, a.Completed = &t.Load.Offered, t.Load.Completed
 	}
@@ -207,8 +226,11 @@ func account(t *Trial) Accounting {
 	return a
 }
 
-// unitFlows is the unit of a load whose flows are sent once, without the retries of a TCP socket.
-const unitFlows = "flows"
+// The units of loads that are sent once, without the retries of a TCP socket.
+const (
+	unitFlows   = "flows"
+	unitPackets = "packets"
+)
 
 // The causes of failure that the verdicts use; a generator may name others.
 const (

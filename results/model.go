@@ -185,6 +185,19 @@ type Trial struct {
 	Modules  []string  `json:"modules,omitempty"`
 	CPU      *CPU      `json:"cpu,omitempty"`      // where the guest's CPU time went, or nil
 	Contents *Contents `json:"contents,omitempty"` // what the table held at the end; nil: not read
+	// Meaning is what the kernel counts in which counter; nil where no figure depends on it, or
+	// where the experiment failed.
+	Meaning *CounterMeaning `json:"counter_meaning,omitempty"`
+	// Rules are the rules and policies that packets met, the busiest first, and then those that
+	// have an effect but no counter.
+	Rules    []RuleCount `json:"rules,omitempty"`
+	NAT      *NAT        `json:"nat,omitempty"`      // nil without destination NAT, or unknown
+	Tracking *Tracking   `json:"tracking,omitempty"` // as read back before the load; nil: unknown
+	// Timeouts are those of connection tracking in seconds, as read back, by the end of their
+	// names: tcp_timeout_established.
+	Timeouts map[string]int64 `json:"timeouts,omitempty"`
+	// Silences are those that entries of the load plan within a connection or a flow.
+	Silences []Silence `json:"silences,omitempty"`
 	// Clock is how well the guest's times fit the client's; nil when it was not measured.
 	Clock *Clock `json:"clock,omitempty"`
 	// Steal is the share of the guest's CPU time that its hypervisor gave to others, as the guest
@@ -328,6 +341,9 @@ type Probe struct {
 	Sent int64   `json:"sent"`           // attempts
 	Lost int64   `json:"lost"`           // attempts that failed
 	Loss float64 `json:"loss"`           // lost / sent
+	// Pending are attempts that were under way when the watch ended, and are in none of these
+	// counts.
+	Pending int64 `json:"pending,omitempty"`
 	// Causes are the losses by cause; a cause that did not occur is 0.
 	Causes  map[string]int64 `json:"causes,omitempty"`
 	Latency Latency          `json:"latency_ms"` // time of the attempts that succeeded
@@ -420,9 +436,11 @@ type Contents struct {
 	States  []StateCount `json:"states,omitempty"` // by falling number of entries
 	// Sources are the addresses of the most entries, by falling number.
 	Sources   []SourceCount `json:"sources,omitempty"`
-	Addresses int64         `json:"addresses"`  // different source addresses; 0: too many to count
-	SlabBytes int64         `json:"slab_bytes"` // pages of the slab nf_conntrack; 0: unknown
-	HashBytes int64         `json:"hash_bytes"` // memory of the hash
+	Addresses int64         `json:"addresses"` // different source addresses; 0: too many to count
+	// Flows are the kinds of flows with the most entries, by falling number.
+	Flows     []FlowCount `json:"flows,omitempty"`
+	SlabBytes int64       `json:"slab_bytes"` // pages of the slab nf_conntrack; 0: unknown
+	HashBytes int64       `json:"hash_bytes"` // memory of the hash
 }
 
 // StateCount is the number of entries in one state: UNREPLIED or REPLIED without states.

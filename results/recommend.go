@@ -67,8 +67,8 @@ func Best(run *Run) *Scenario {
 		return first
 	}
 	return slices.MinFunc(met, func(a, b *Scenario) int {
-		switch exempt := a.Configuration.Passage.exempts(); {
-		case exempt == b.Configuration.Passage.exempts():
+		switch exempt := a.exempts(); {
+		case exempt == b.exempts():
 		case exempt:
 			return 1
 		default:
@@ -78,9 +78,6 @@ func Best(run *Run) *Scenario {
 			cmp.Compare(tableBytes(a), tableBytes(b)))
 	})
 }
-
-// exempts reports whether the rules take whole flows out of tracking.
-func (p Passage) exempts() bool { return p.Exempt == ExemptAll || p.Exempt == exemptSome }
 
 func meets(s *Scenario) bool {
 	failed := slices.ContainsFunc(s.Thresholds, func(o Outcome) bool { return !o.Passed })
@@ -145,7 +142,7 @@ func tableBytes(s *Scenario) int64 {
 func costs(first, s *Scenario) string {
 	var parts phrases
 	all := tableBytes(s)
-	if more := all - tableBytes(first); s.Configuration.Passage.exempts() {
+	if more := all - tableBytes(first); s.exempts() {
 		parts.add("exempt traffic has no state: stateful rules do not see it and it cannot be " +
 			"translated (NAT)")
 	} else if more > 0 {

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/ctload/ctload/internal/kernels"
-	"github.com/ctload/ctload/internal/rules"
 )
 
 // phrases are parts of a sentence.
@@ -19,7 +18,7 @@ type phrases []string
 func (p *phrases) add(format string, args ...any) { *p = append(*p, fmt.Sprintf(format, args...)) }
 
 // sentence words what happened in a valid trial and why, with the figures.
-func sentence(t *Trial, conf Configuration) string {
+func sentence(t *Trial) string {
 	var what string
 	switch t.Verdict {
 	case TableFull:
@@ -27,20 +26,44 @@ func sentence(t *Trial, conf Configuration) string {
 	case ChainTooLong:
 		what = chainWords(t.Conntrack)
 	case Clash:
-		what = clashes(t.Conntrack) + ", " + heldAtMost(t.Conntrack)
+		what = clashWords(t) + ", " + heldAtMost(t.Conntrack)
+	case NATExhausted:
+		what = exhaustedPorts(t, t.refusedPackets().clash) + ", while " + heldAtMost(t.Conntrack)
+	case StateLost:
+		return finish(stateLostWords(t), t)
 	case Evicting:
 		what = evictingWords(t.Conntrack)
 	case NotConntrack:
-		return finish(notConntrackWords(t, conf), t)
+		return finish(notConntrackWords(t), t)
 	default:
-		return finish(cleanWords(t, conf), t)
+		return finish(cleanWords(t), t)
 	}
 	what = strings.Join(append([]string{what}, alsoWords(t)...), "; ") + ": " + outcome(t)
+	what += around("; ", dropsOfRules(t), "")
 	if t.Accounting.Unexplained > 0 {
 		what += fmt.Sprintf("; %s of the failures have no conntrack counter behind them%s",
 			Count(t.Accounting.Unexplained), stackWords(t, " (", ")"))
 	}
 	return finish(what, t)
+}
+
+// stateLostWords words failures that came of the state of entries.
+func stateLostWords(t *Trial) string {
+	parts := append([]string{outcome(t)}, stateWords(t)...)
+	parts = append(parts, alsoWords(t)...)
+	s := strings.Join(parts, "; ") + "; " + heldAtMost(t.Conntrack)
+	if n := t.Accounting.Unexplained; n > 0 {
+		s += fmt.Sprintf("; that explains all but %s of the failures", Count(n))
+	}
+	return s + stackWords(t, "; ", "")
+}
+
+// stateWords words the causes in the state of entries.
+func stateWords(t *Trial) (words []string) {
+	for _, loss := range lostState(t, t.Accounting.StateLost+t.Accounting.Unexplained) {
+		words = append(words, loss.words)
+	}
+	return words
 }
 
 // finish adds what the bystanders saw and what the DUT refused, and completes the sentence.
@@ -87,8 +110,8 @@ func lostWords(t *Trial) string {
 func tableFullWords(t *Trial) string {
 	c := t.Conntrack
 	packets := plural(c.Drop, "packet")
-	if n := lostClashes(c.Counters); n > 0 {
-		packets = "about " + plural(max(1, c.Drop-n), "packet")
+	if n := refusedAtMax(t); n != c.Drop {
+		packets = "about " + plural(n, "packet")
 	}
 	retries := ""
 	if t.retries() {
@@ -156,52 +179,57 @@ func alsoWords(t *Trial) []string {
 	for _, v := range findings(t)[1:] {
 		switch v {
 		case TableFull:
-			parts.add("%s refused at max (drop)", wasWere(refusedAtMax(c), "packet"))
+			parts.add("%s refused at max (drop)", wasWere(refusedAtMax(t), "packet"))
 		case ChainTooLong:
 			n := plural(c.ChainTooLong, "insert")
 			parts.add("%s failed on a long hash chain (chain_toolong)", n)
+		case NATExhausted:
+			parts = append(parts, exhaustedPorts(t, t.refusedPackets().clash))
+		case StateLost:
+			parts = append(parts, stateWords(t)...)
 		case Clash:
-			parts = append(parts, clashes(c))
+			parts = append(parts, clashWords(t))
 		case Evicting:
 			parts.add("it evicted %s not yet ASSURED (early_drop)", Entries(c.EarlyDrop))
 		}
 	}
+	return append(parts, harmlessWords(c)...)
+}
+
+// harmlessWords words the counters that rose and are no finding: tracking resolved a race, or
+// called packets invalid, which only a rule may drop.
+func harmlessWords(c Conntrack) (parts phrases) {
+	if n := c.ClashResolve; n > 0 {
+		races := counted(n, "race for a tuple was", "races for a tuple were")
+		parts.add("%s resolved without a loss (clash_resolve)", races)
+	}
+	if c.Invalid > 0 {
+		parts.add("%s out of state (invalid)", wasWere(c.Invalid, "packet"))
+	}
 	return parts
 }
 
-// clashes words how many packets raced for a tuple, and with what result.
-func clashes(c Conntrack) string {
-	var parts phrases
-	if n := lostClashes(c.Counters); n > 0 {
-		packets := wasWere(n, "packet")
-		parts.add("%s dropped after losing the race for a tuple (insert_failed)", packets)
-	}
-	if n := c.ClashResolve; n > 0 {
-		races := counted(n, "race for a tuple was", "races for a tuple were")
-		parts.add("%s resolved (clash_resolve)", races)
-	}
-	return list(parts)
+// clashWords words how many packets lost the race for a tuple.
+func clashWords(t *Trial) string {
+	packets := wasWere(t.refusedPackets().clash, "packet")
+	return packets + " dropped after losing the race for a tuple (insert_failed)"
 }
 
-func notConntrackWords(t *Trial, conf Configuration) string {
-	s := outcome(t)
-	c := t.Conntrack
-	blameless := ", but not by conntrack: "
-	if len(t.Entries) > 1 {
-		blameless = "; the failures are not conntrack's: "
+// notConntrackWords words failures that nothing in connection tracking explains. It acquits
+// nothing: it names what was measured.
+func notConntrackWords(t *Trial) string {
+	parts := []string{outcome(t)}
+	if rule := dropsOfRules(t); rule != "" {
+		parts = append(parts, rule)
 	}
-	switch {
-	case !c.Tracked:
-		s += ", and " + untracked(conf)
-	case conf.Passage.Refused != "":
-		s += ", and " + refusedWords(conf)
-	case c.Invalid > 0:
-		s += fmt.Sprintf(", but nothing was refused or evicted (%s); %s out of state (invalid), "+
-			"which a rule may have dropped", heldAtMost(c), wasWere(c.Invalid, "packet"))
-	default:
-		s += blameless + "nothing was refused or evicted, " + heldAtMost(c)
+	if t.Conntrack.Tracked {
+		parts = append(parts, "connection tracking refused and evicted nothing, "+
+			heldAtMost(t.Conntrack))
+	} else {
+		parts = append(parts, untrackedWords(t))
 	}
-	return s + stackWords(t, "; ", "") + dropWords(t)
+	parts = append(parts, harmlessWords(t.Conntrack)...)
+	return strings.Join(parts, "; ") + stackWords(t, "; ", "") + dropWords(t)
 }
 
 // dropWords names the kernel's own reasons for its drops, the most frequent first and two at most.
@@ -236,30 +264,31 @@ func around(before, text, after string) string {
 	return before + text + after
 }
 
-func cleanWords(t *Trial, conf Configuration) string {
+func cleanWords(t *Trial) string {
 	c := t.Conntrack
 	s := outcome(t)
-	switch exempt := conf.Passage.Exempt; {
+	exempt, oneWay := exemption(t)
+	switch {
 	case !c.Tracked:
-		s += ", and " + untracked(conf)
-	case exempt == exemptOneWay && c.Peak-c.Baseline > t.done()/2:
-		return s + ", yet the table held up to " + Entries(c.Peak) + " although the rules exempt " +
-			"traffic from tracking: they exempt one direction of it only"
-	case exempt == ExemptAll:
-		s += ", and the table held " + Entries(c.Peak) + " at most because the rules exempt the " +
-			"load from tracking (notrack)"
+		s += ", and " + untrackedWords(t)
+	case oneWay:
+		return s + ", yet the table held up to " + Entries(c.Peak) + " although " + exempt +
+			": are both directions exempt"
+	case exempt != "":
+		s += ", and the table held " + Entries(c.Peak) + " at most because " + exempt
 	case c.reachedMax():
 		s += ", with the table full at " + fullAt(c) + after(c.SecondsToFull) +
 			" but nothing refused or evicted: there was no room left"
 	default:
 		s += ", " + heldAtMost(c)
 	}
+	s += around("; ", strings.Join(harmlessWords(c), "; "), "")
 	if c.LogLines > 0 {
 		s += "; the log has " + plural(c.LogLines, "line") +
 			" that a table was full, but drop did not rise here"
 	}
 	if t.failed() > 0 { // of hostile entries
-		s += stackWords(t, "; ", "")
+		s += around("; ", dropsOfRules(t), "") + stackWords(t, "; ", "")
 	}
 	return s
 }
@@ -276,16 +305,16 @@ func outcome(t *Trial) string {
 		if t.Entries[name].Role == Hostile {
 			of += " (hostile)"
 		}
-		parts = append(parts, outcomeOf(t.Entries[name], of, t.Conntrack.Counters))
+		parts = append(parts, outcomeOf(t.Entries[name], of, t.refusedPackets().sum() > 0))
 	}
 	return strings.Join(parts, ", ")
 }
 
-// outcomeOf words the result of an entry, whose name is in of.
-func outcomeOf(e Entry, of string, c Counters) string {
+// outcomeOf words the result of an entry, whose name is in of; refused says that the kernel refused
+// packets in the trial.
+func outcomeOf(e Entry, of string, refused bool) string {
 	what := cmp.Or(e.Unit, "requests") + of
 	all := fmt.Sprintf("all %s %s ", Count(e.Offered), what)
-	refused := c.Drop+c.InsertFailed > 0
 	unseen := ""
 	if e.OneWay() && refused {
 		unseen = ", since the sender does not see what the DUT refuses"
@@ -293,12 +322,12 @@ func outcomeOf(e Entry, of string, c Counters) string {
 	switch {
 	case e.Failed == 0 && e.OneWay():
 		return all + "were sent" + unseen
-	case e.Failed == 0 && refused && e.Connect.Max > 0:
-		return all + "completed after retries (slowest connect " + Figure(e.Connect.Max) + " ms)"
-	case e.Failed == 0 && refused:
-		return all + "completed after retries"
-	case e.Failed == 0:
+	case e.Failed == 0 && (!refused || !e.retries()):
 		return all + "completed"
+	case e.Failed == 0 && e.Connect.Max > 0:
+		return all + "completed after retries (slowest connect " + Figure(e.Connect.Max) + " ms)"
+	case e.Failed == 0:
+		return all + "completed after retries"
 	case e.OneWay():
 		return fmt.Sprintf("%s of %s %s were sent%s, the others failed (%s)",
 			Count(e.Done()), Count(e.Offered), what, unseen, causeWords(causes(e.Causes)))
@@ -349,16 +378,12 @@ func stackWords(t *Trial, before, after string) string {
 	counts := map[string]int64{}
 	for _, c := range stackCounters {
 		words := stackPhrases[c.Name]
-		if words != "" && (c.Name != "out_rsts" || t.refusals() > 0) {
+		named := c.Name == "rules_dropped" && len(t.Rules) > 0 // by dropsOfRules
+		if words != "" && !named && (c.Name != "out_rsts" || t.refusals() > 0) {
 			counts[words] = *c.In(t.Stack)
 		}
 	}
 	return around(before+"beside it ", largest(counts, 3), after)
-}
-
-// ruleset returns the rules of the configuration.
-func (c Configuration) ruleset() rules.Ruleset {
-	return rules.Read(rules.Texts{IPv4: c.Rules, IPv6: c.Rules6, NFT: c.NFT})
 }
 
 // RulesText returns all rules as one text, to compare them.
@@ -372,28 +397,6 @@ func (c Configuration) RulesText() string {
 		}
 	}
 	return text
-}
-
-// untracked words why no sample held an entry.
-func untracked(conf Configuration) string {
-	read := conf.ruleset()
-	switch {
-	case conf.Passage.Refused != "":
-		return "nothing was tracked: " + refusedWords(conf)
-	case conf.Passage.Exempt != exemptNothing:
-		return "nothing was tracked: the rules exempt the load from tracking (notrack)"
-	case read.Tracks(rules.IPv4) != nil || read.Tracks(rules.IPv6) != nil:
-		return "no sample found an entry, although the rules use connection tracking: an entry " +
-			"ends at once with a reset, and is none before its first packet has passed all rules"
-	default:
-		return "nothing was tracked: no rule of the DUT uses connection tracking, so its kernel " +
-			"registers no hook for it"
-	}
-}
-
-// refusedWords words which rule refuses the load.
-func refusedWords(conf Configuration) string {
-	return conf.Passage.Refused + " refuses the load before an entry of it is made"
 }
 
 func heldAtMost(c Conntrack) string {

@@ -206,7 +206,7 @@ func reconcile(group []*Scenario, name string, value func(*Trial) any) {
 					strings.Join(values, ", ")
 			}
 			t.Invalidate(Reason{CodeUnlike, reason})
-			Judge(t, s.Configuration)
+			Judge(t)
 		}
 	}
 }

@@ -205,7 +205,7 @@ func TestConsoleFault(t *testing.T) {
 func TestReconcileScenarios(t *testing.T) {
 	trial := func(kernel string, memory int64) []Trial {
 		t := Trial{Kernel: kernel, MemoryBytes: memory, Entries: failing("requests", 10, 0)}
-		Judge(&t, Configuration{})
+		Judge(&t)
 		return []Trial{t}
 	}
 	bookworm := Configuration{Kernel: "debian/bookworm", MemoryBytes: 1 << 29}
@@ -253,7 +253,7 @@ func TestReconcile(t *testing.T) {
 	with := func(change func(*Trial)) Trial {
 		t := ok
 		change(&t)
-		Judge(&t, Configuration{})
+		Judge(&t)
 		return t
 	}
 	good := with(func(*Trial) {})

@@ -14,6 +14,7 @@ import (
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/results"
 )
 
 // flush removes every entry of the node's network namespace.
@@ -29,7 +30,7 @@ func (s *Set) remove(_ context.Context, f Fault) (*change, error) {
 	}
 	return s.tableChange(func(ctx context.Context, c *change) error {
 		matched, gone, err := ctnetlink.Remove(ctx, m.matches)
-		c.found("entries removed", strconv.Itoa(matched-gone))
+		c.found(results.EffectRemoved, strconv.Itoa(matched-gone))
 		c.found("entries gone by themselves", strconv.Itoa(gone))
 		return err
 	})

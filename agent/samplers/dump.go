@@ -19,7 +19,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// topAddresses is the number of source addresses that a dump names.
+// topAddresses is the number of source addresses, and of kinds of flows, that a dump names.
 const topAddresses = 10
 
 // Composition holds the contents of the table, from one walk over it.
@@ -35,6 +35,8 @@ type Composition struct {
 	Sources []results.SourceCount `json:"sources,omitempty"`
 	// Addresses is the number of different source addresses; 0 when they were too many to count.
 	Addresses int64 `json:"addresses,omitempty"`
+	// Flows are the kinds of flows with the most entries, sorted by falling number of entries.
+	Flows []results.FlowCount `json:"flows,omitempty"`
 }
 
 // StateCount counts the entries of one protocol in one state.
@@ -85,7 +87,8 @@ func (t *tableTally) walk(ctx context.Context, path string) (source string, err 
 type tableTally struct {
 	total     int64
 	states    map[stateKey]*StateCount
-	addresses *heavyHitters
+	addresses *heavyHitters[netip.Addr]
+	flows     *heavyHitters[flowKey]
 }
 
 type stateKey struct {
@@ -93,13 +96,50 @@ type stateKey struct {
 	replied         bool
 }
 
+// flowKey is what the entries of one kind of flow have in common.
+type flowKey struct {
+	stateKey
+	to, leads netip.AddrPort // leads is zero without destination NAT
+	from      netip.Addr     // that source NAT gives; zero without
+}
+
+// count returns the key in the words of the report.
+func (k flowKey) count(entries, mistake int64) results.FlowCount {
+	e := ctnetlink.Entry{State: k.state, Replied: k.replied}
+	e.Protocol = k.protocol
+	c := results.FlowCount{
+		Protocol: e.ProtocolName(), State: e.StateName(), Destination: k.to.String(),
+		Entries: entries, Error: mistake,
+	}
+	if k.leads.IsValid() {
+		c.Leads = k.leads.String()
+	}
+	if k.from.IsValid() {
+		c.From = k.from.String()
+	}
+	return c
+}
+
+// compare orders kinds of flows with equally many entries.
+func (k flowKey) compare(other flowKey) int {
+	return cmp.Or(k.to.Compare(other.to), k.leads.Compare(other.leads),
+		k.from.Compare(other.from), cmp.Compare(k.protocol, other.protocol),
+		cmp.Compare(k.state, other.state))
+}
+
 // keptAddresses bounds the memory for source addresses, at some 2 MiB. That many counters find
 // every address with more than 1/16384 of the entries.
 const keptAddresses = 1 << 14
 
+// keptFlows does the same for kinds of flows, at some 1 MiB.
+const keptFlows = 1 << 12
+
 func newTableTally() *tableTally {
-	addresses := newHeavyHitters(keptAddresses)
-	return &tableTally{states: map[stateKey]*StateCount{}, addresses: addresses}
+	return &tableTally{
+		states:    map[stateKey]*StateCount{},
+		addresses: newHeavyHitters[netip.Addr](keptAddresses),
+		flows:     newHeavyHitters[flowKey](keptFlows),
+	}
 }
 
 func (t *tableTally) add(e ctnetlink.Entry) {
@@ -120,6 +160,16 @@ func (t *tableTally) add(e ctnetlink.Entry) {
 	if e.Source.IsValid() {
 		t.addresses.add(e.Source)
 	}
+	flow := flowKey{stateKey: key, to: netip.AddrPortFrom(e.Destination, e.DestinationPort)}
+	if r := e.Reply; r.Source.IsValid() { // NAT translates where answers are not the reverse
+		if leads := netip.AddrPortFrom(r.Source, r.SourcePort); leads != flow.to {
+			flow.leads = leads
+		}
+		if r.Destination != e.Source || r.DestinationPort != e.SourcePort {
+			flow.from = r.Destination
+		}
+	}
+	t.flows.add(flow)
 }
 
 func (t *tableTally) composition(top int) Composition {
@@ -132,7 +182,17 @@ func (t *tableTally) composition(top int) Composition {
 		return cmp.Or(cmp.Compare(b.Entries, a.Entries),
 			cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.State, b.State))
 	})
-	c.Sources, c.Addresses = t.addresses.top(top)
+	for _, a := range t.addresses.top(top, netip.Addr.Compare) {
+		c.Sources = append(c.Sources, results.SourceCount{
+			Address: a.String(), Entries: t.addresses.count(a), Error: t.addresses.lowered,
+		})
+	}
+	if t.addresses.lowered == 0 {
+		c.Addresses = int64(len(t.addresses.counts))
+	}
+	for _, f := range t.flows.top(top, flowKey.compare) {
+		c.Flows = append(c.Flows, f.count(t.flows.count(f), t.flows.lowered))
+	}
 	return c
 }
 
@@ -181,17 +241,24 @@ func parseTableLine(line string) (ctnetlink.Entry, error) {
 		return e, fmt.Errorf("%w: protocol number: %w", errTableLine, err)
 	}
 	e.Protocol = uint8(number)
+	direction := &e.Tuple
 	for _, field := range fields[4:] {
-		switch name, value, pair := strings.Cut(field, "="); {
+		name, value, pair := strings.Cut(field, "=")
+		switch {
 		case field == "[UNREPLIED]":
 			e.Replied = false
 		case field == "[ASSURED]":
 			e.Assured = true
-		case pair && name == "src" && !e.Source.IsValid(): // the original direction's comes first
-			if e.Source, err = netip.ParseAddr(value); err != nil {
+		case pair && name == "src":
+			if e.Source.IsValid() {
+				direction = &e.Reply
+			}
+			if direction.Source, err = netip.ParseAddr(value); err != nil {
 				return e, fmt.Errorf("%w: %w", errTableLine, err)
 			}
-		case !pair && !e.Source.IsValid():
+		case pair:
+			takeProc(direction, name, value)
+		case !e.Source.IsValid():
 			if i := slices.Index(e.States(), field); i >= 0 {
 				e.State = uint8(i)
 			}
@@ -203,45 +270,52 @@ func parseTableLine(line string) (ctnetlink.Entry, error) {
 	return e, nil
 }
 
-// heavyHitters counts the most frequent addresses of a stream in bounded memory: exactly up to as
-// many different ones as its capacity, then by the algorithm of Misra and Gries (Finding Repeated
-// Elements, 1982): a newcomer without room lowers every count by one, and addresses at 0 go.
-type heavyHitters struct {
+// takeProc takes a field of one direction of a line; ICMP has no ports.
+func takeProc(t *ctnetlink.Tuple, name, value string) {
+	port, _ := strconv.ParseUint(value, 10, 16)
+	switch name {
+	case "dst":
+		t.Destination, _ = netip.ParseAddr(value)
+	case "sport":
+		t.SourcePort = uint16(port)
+	case "dport":
+		t.DestinationPort = uint16(port)
+	}
+}
+
+// heavyHitters counts the most frequent values of a stream in bounded memory: exactly up to as many
+// different ones as its capacity, then by the algorithm of Misra and Gries (Finding Repeated
+// Elements, 1982): a newcomer without room lowers every count by one, and values at 0 go.
+type heavyHitters[K comparable] struct {
 	capacity int
-	counts   map[netip.Addr]int64
+	counts   map[K]int64
 	lowered  int64 // by how much every count may be too low
 }
 
-func newHeavyHitters(capacity int) *heavyHitters {
-	return &heavyHitters{capacity: capacity, counts: map[netip.Addr]int64{}}
+func newHeavyHitters[K comparable](capacity int) *heavyHitters[K] {
+	return &heavyHitters[K]{capacity: capacity, counts: map[K]int64{}}
 }
 
-func (h *heavyHitters) add(address netip.Addr) {
-	h.counts[address]++
+func (h *heavyHitters[K]) add(value K) {
+	h.counts[value]++
 	if len(h.counts) <= h.capacity {
 		return
 	}
 	h.lowered++
-	for a := range h.counts {
-		if h.counts[a]--; h.counts[a] == 0 {
-			delete(h.counts, a)
+	for v := range h.counts {
+		if h.counts[v]--; h.counts[v] == 0 {
+			delete(h.counts, v)
 		}
 	}
 }
 
-// top returns the n most frequent addresses, and the number of different ones; 0 when there were
-// too many.
-func (h *heavyHitters) top(n int) (top []results.SourceCount, distinct int64) {
-	addresses := slices.SortedFunc(maps.Keys(h.counts), func(a, b netip.Addr) int {
-		return cmp.Or(cmp.Compare(h.counts[b], h.counts[a]), a.Compare(b))
+// count returns the most that a value may have come.
+func (h *heavyHitters[K]) count(value K) int64 { return h.counts[value] + h.lowered }
+
+// top returns the n most frequent values, equally frequent ones in the order of compare.
+func (h *heavyHitters[K]) top(n int, compare func(a, b K) int) []K {
+	values := slices.SortedFunc(maps.Keys(h.counts), func(a, b K) int {
+		return cmp.Or(cmp.Compare(h.counts[b], h.counts[a]), compare(a, b))
 	})
-	for _, a := range addresses[:min(n, len(addresses))] {
-		top = append(top, results.SourceCount{
-			Address: a.String(), Entries: h.counts[a] + h.lowered, Error: h.lowered,
-		})
-	}
-	if h.lowered == 0 {
-		distinct = int64(len(addresses))
-	}
-	return top, distinct
+	return values[:min(n, len(values))]
 }

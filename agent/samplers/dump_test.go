@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/ti-mo/conntrack"
 
+	"github.com/ctload/ctload/agent/ctnetlink"
 	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 	"github.com/ctload/ctload/results"
@@ -67,6 +68,14 @@ func TestDump(t *testing.T) {
 				{Address: "10.0.0.2", Entries: 200},
 				{Address: "fd00::1", Entries: 70},
 				{Address: "10.0.0.3", Entries: 50},
+			},
+			Flows: []results.FlowCount{
+				{Protocol: "tcp", State: "ESTABLISHED", Destination: "10.9.9.9:1003", Entries: 300},
+				{Protocol: "tcp", State: "TIME_WAIT", Destination: "10.9.9.9:1007", Entries: 200},
+				{Protocol: "tcp", State: "SYN_SENT", Destination: "10.9.9.9:1001", Entries: 100},
+				{Protocol: "udp", State: "UNREPLIED", Destination: "10.9.9.9:1000", Entries: 50},
+				{Protocol: "udp", State: "REPLIED", Destination: "[fd00::9]:1001", Entries: 40},
+				{Protocol: "udp", State: "REPLIED", Destination: "[fd00::9]:1002", Entries: 30},
 			},
 		}
 		if said := tool(t, "conntrack", "-C"); said != "720" {
@@ -135,8 +144,14 @@ func TestWalkProc(t *testing.T) {
 		Sources: []results.SourceCount{
 			{Address: "10.0.0.1", Entries: 4}, {Address: "10.0.0.7", Entries: 1},
 		},
+		Flows: nil, // TestParseTableLine
 	}
-	if diff := cmp.Diff(want, tally.composition(2)); diff != "" {
+	got := tally.composition(2)
+	if len(got.Flows) != 2 {
+		t.Errorf("%+v", got.Flows)
+	}
+	got.Flows = nil
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	proc := newFakeProc(t)
@@ -148,7 +163,7 @@ func TestWalkProc(t *testing.T) {
 }
 
 func TestHeavyHitters(t *testing.T) {
-	h := newHeavyHitters(64)
+	h := newHeavyHitters[netip.Addr](64)
 	random := rand.New(rand.NewPCG(1, 2))
 	truth := map[netip.Addr]int64{}
 	var total int64
@@ -167,19 +182,48 @@ func TestHeavyHitters(t *testing.T) {
 			}
 		}
 	}
-	top, distinct := h.top(3)
-	for i, s := range top {
-		want := truth[heavy(i)]
-		bounded := s.Entries >= want && s.Entries-s.Error <= want
-		if s.Address != heavy(i).String() || !bounded || s.Error > total/64 {
-			t.Errorf("place %d: %+v, truly %d", i, s, want)
+	top := h.top(3, netip.Addr.Compare)
+	for i, a := range top {
+		want, got := truth[heavy(i)], h.count(a)
+		bounded := got >= want && got-h.lowered <= want
+		if a != heavy(i) || !bounded || h.lowered > total/64 {
+			t.Errorf("place %d: %s %d, truly %d", i, a, got, want)
 		}
 	}
-	if distinct != 0 || len(h.counts) > 64 {
-		t.Errorf("%d distinct, %d counts", distinct, len(h.counts))
+	if len(top) != 3 || len(h.counts) > 64 {
+		t.Errorf("%d at the top, %d counts", len(top), len(h.counts))
 	}
-	if got, distinct := newHeavyHitters(1).top(5); len(got) != 0 || distinct != 0 {
-		t.Errorf("%v, %d of nothing", got, distinct)
+	if got := newHeavyHitters[netip.Addr](1).top(5, netip.Addr.Compare); len(got) != 0 {
+		t.Errorf("%v of nothing", got)
+	}
+}
+
+// TestParseTableLine reads both directions of an entry, and what NAT makes of them.
+func TestParseTableLine(t *testing.T) {
+	e, err := parseTableLine("ipv4     2 tcp      6 118 TIME_WAIT src=10.0.0.9 dst=10.0.0.1 " +
+		"sport=4000 dport=80 src=10.1.0.2 dst=10.1.0.1 sport=8080 dport=40001 [ASSURED] use=2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ctnetlink.Tuple{
+		Protocol: 6, Source: addr("10.0.0.9"), SourcePort: 4000, Destination: addr("10.0.0.1"),
+		DestinationPort: 80,
+	}
+	answer := ctnetlink.Tuple{
+		Source: addr("10.1.0.2"), SourcePort: 8080, Destination: addr("10.1.0.1"),
+		DestinationPort: 40001,
+	}
+	if e.Tuple != want || e.Reply != answer {
+		t.Errorf("%+v", e)
+	}
+	tally := newTableTally()
+	tally.add(e)
+	flows := []results.FlowCount{{
+		Protocol: "tcp", State: "TIME_WAIT", Destination: "10.0.0.1:80", Leads: "10.1.0.2:8080",
+		From: "10.1.0.1", Entries: 1,
+	}}
+	if diff := cmp.Diff(flows, tally.composition(1).Flows); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -157,7 +157,17 @@ func (k Kernel) LoadRules(ctx context.Context, s Settings, add bool) error {
 			return err
 		}
 	}
+	if s.usesNFT() {
+		return step(ctx, "count the packets that meet policies", func() error {
+			return countPolicies(ctx)
+		})
+	}
 	return nil
+}
+
+// usesNFT reports whether the rules of the settings are those of nf_tables.
+func (s Settings) usesNFT() bool {
+	return s.NFT != "" || (s.Rules != "" || s.Rules6 != "") && s.backend() == BackendNFT
 }
 
 // partLines is how many rules a transaction of an ordinary user's namespace has room for, whose

@@ -13,6 +13,7 @@ import (
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
+	"github.com/ctload/ctload/results"
 )
 
 const statefulRules = `*filter
@@ -148,19 +149,18 @@ func TestHitsOfRealRules(t *testing.T) {
 					}
 				}
 				after := read()
-				hits := tuning.Hits(before, after)
+				hits := tuning.RuleCounts(before, after)
 				for deadline := time.Now().Add(30 * time.Second); (len(hits) == 0 ||
-					hits[0].Packets < 12) && time.Now().Before(deadline); {
+					hits[0].Packets() < 12) && time.Now().Before(deadline); {
 					// The kernel handles packets of a loopback later.
 					time.Sleep(10 * time.Millisecond)
 					after = read()
-					hits = tuning.Hits(before, after)
+					hits = tuning.RuleCounts(before, after)
 				}
 				if changes := tuning.Changes(before, after); len(changes) > 0 {
 					t.Errorf("counters count as changes: %q", changes)
 				}
-				if len(hits) == 0 || hits[0].Packets != 12 || hits[0].Bytes != 12*29 ||
-					!strings.Contains(strings.ToLower(hits[0].Rule), "drop") {
+				if len(hits) == 0 || hits[0].Packets() != 12 || hits[0].Effect != results.Drops {
 					t.Errorf("12 datagrams: %+v", hits)
 				}
 				undo := tuning.Settings{NFT: "flush ruleset"}
@@ -276,6 +276,61 @@ func TestApplyErrors(t *testing.T) {
 					t.Errorf("error %v is not %v", err, test.is)
 				}
 			})
+		}
+	})
+}
+
+// TestPolicies: the policy of a chain of nft, and of iptables over nf_tables, counts what it drops.
+func TestPolicies(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
+		hosttest.Need(t, "nft", "iptables-nft-restore")
+		for name, settings := range map[string]tuning.Settings{
+			"nft": {NFT: `table inet ctload {
+				chain in { type filter hook input priority 0; policy drop; tcp dport 1 accept; }
+			}`},
+			"iptables": {Rules: "*filter\n-P INPUT DROP\n-A INPUT -p tcp --dport 1 -j ACCEPT\n" +
+				"COMMIT\n"},
+		} {
+			var kernel tuning.Kernel
+			if err := kernel.Apply(t.Context(), settings); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			read := func() tuning.State {
+				t.Helper()
+				state, err := kernel.ReadBack(t.Context(), settings)
+				if err != nil || state.Unread["policies"] != "" {
+					t.Fatalf("%s: %v, %s", name, err, state.Unread["policies"])
+				}
+				return state
+			}
+			before := read()
+			conn, err := net.Dial("udp4", "127.0.0.1:9")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 5 {
+				if _, err := conn.Write([]byte("x")); err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+			}
+			var counts []results.RuleCount
+			for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+				counts = tuning.RuleCounts(before, read())
+				if len(counts) > 0 && counts[0].Packets() == 5 {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if len(counts) != 1 || counts[0].Packets() != 5 || counts[0].Text != "policy DROP" ||
+				counts[0].Effect != results.Drops {
+				t.Errorf("%s: 5 datagrams: %+v", name, counts)
+			}
+			if changes := tuning.Changes(before, read()); len(changes) > 0 {
+				t.Errorf("%s: counters count as changes: %q", name, changes)
+			}
+			if err := kernel.Apply(t.Context(), tuning.Settings{NFT: "flush ruleset"}); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }

@@ -43,6 +43,8 @@ type State struct {
 	Rules  string `json:"rules,omitempty"`
 	Rules6 string `json:"rules6,omitempty"`
 	NFT    string `json:"nft,omitempty"`
+	// Policies are the chains of nf_tables at hooks.
+	Policies []policy `json:"policies,omitempty"`
 	// IPVS holds the services of the load balancer as ipvsadm -S -n prints them; empty without any
 	// in the settings.
 	IPVS string `json:"ipvs,omitempty"`
@@ -69,8 +71,17 @@ func (s *State) unread(what string, err error) {
 	}
 }
 
-// texts returns the rules of the reading.
-func (s State) texts() rules.Texts { return rules.Texts{IPv4: s.Rules, IPv6: s.Rules6, NFT: s.NFT} }
+// ruleset returns the rules of the reading, with the counters of policies that no listing has.
+func (s State) ruleset() rules.Ruleset {
+	read := rules.Read(rules.Texts{IPv4: s.Rules, IPv6: s.Rules6, NFT: s.NFT})
+	for _, p := range s.Policies {
+		c := read.Table(p.Family, p.Table).Chain(p.Chain)
+		if c != nil && p.Counted && !c.Count.Known {
+			c.Count = rules.Counter{Packets: p.Packets, Bytes: p.Bytes, Known: true}
+		}
+	}
+	return read
+}
 
 // ReadBack reads the current value of everything in the settings, and of connection tracking as a
 // whole. It loads no module and turns nothing on, except nf_tables or the legacy tables where the
@@ -198,6 +209,11 @@ func (k Kernel) readRules(ctx context.Context, s Settings, loaded map[string]Mod
 		state.NFT, err = k.run(ctx, "", "nft", "list", "ruleset")
 		state.unread("nft", err)
 	}
+	if s.usesNFT() || k.hasNFT(loaded) {
+		var err error
+		state.Policies, err = readPolicies(ctx)
+		state.unread("policies", err)
+	}
 }
 
 // listTables lists all tables, or those of asked where the kernel hides the list of their names:
@@ -269,7 +285,7 @@ func (k Kernel) tracking(state State) Tracking {
 // enable_hooks=1, a parameter of the module, shows only in the count.
 func inferTracking(state State) Tracking {
 	t := Tracking{No, No, evidenceRules, "nothing is tracked, because no rule asks for it"}
-	read := rules.Read(state.texts())
+	read := state.ruleset()
 	for family, answer := range map[string]*Answer{rules.IPv6: &t.IPv6, rules.IPv4: &t.IPv4} {
 		if read.Tracks(family) != nil {
 			*answer = Yes

@@ -2,16 +2,12 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 )
@@ -94,13 +90,13 @@ workload:
 recovery: 500ms
 `
 	file := experiment(t, text)
-	o, folder := measuredRun(t, 5*time.Minute, append([]string{file}, args...)...)
+	o, _ := measuredRun(t, 5*time.Minute, append([]string{file}, args...)...)
 	if o.status != statusOK {
 		t.Fatalf("exit status %d\n%s\n%s\n%s", o.status, text, o.stdout, o.stderr)
 	}
 	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
 	exact(t, "every kind", trial.Transit)
-	hits := ruleHits(t, filepath.Join(folder, trial.Folder))
+	hits := ruleHits(trial)
 	if want := 2 * len(loads); len(hits) != want {
 		t.Errorf("%d rules of the DUT counted packets, want %d", len(hits), want)
 	}
@@ -131,22 +127,11 @@ func exact(t *testing.T, name string, transit *results.Transit) {
 }
 
 // ruleHits returns how many packets each rule of the DUT's tables raw has counted.
-func ruleHits(t *testing.T, folder string) map[string]int64 {
-	t.Helper()
-	var read struct {
-		Rules []tuning.Hit `json:"rules_matched"`
-	}
-	text, err := os.ReadFile(filepath.Join(folder, results.FileReadback))
-	if err == nil {
-		err = json.Unmarshal(text, &read)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+func ruleHits(trial results.Trial) map[string]int64 {
 	hits := map[string]int64{}
-	for _, hit := range read.Rules {
-		if hit.Table == "raw" && !strings.HasPrefix(hit.Rule, "policy") {
-			hits[hit.Family+" "+hit.Rule] = hit.Packets
+	for _, r := range trial.Rules {
+		if r.Table == "raw" && !strings.HasPrefix(r.Text, "policy") {
+			hits[r.Family+" "+r.Text] = r.Packets()
 		}
 	}
 	return hits

@@ -231,9 +231,12 @@ func (t *Table) chain(name string, at Position) *Chain {
 	}
 	c := &Chain{Name: name, At: at}
 	if t.iptables && slices.Contains(builtinChains[t.Name], name) {
-		c.Hook = strings.ToLower(name)
-		if t.Name == "raw" {
+		c.Hook, c.Type = strings.ToLower(name), "filter"
+		switch t.Name {
+		case "raw":
 			c.Priority = -300
+		case "nat":
+			c.Type = "nat"
 		}
 	}
 	if t.byName == nil {
@@ -434,7 +437,7 @@ func (r *Rule) option(o option) {
 		strings.HasPrefix(o.name, "icmp")
 	// iptables-save writes --syn as the flags that it stands for.
 	syn := o.name == "syn" || o.name == "tcp-flags" && texts(o.values) == texts(synFlags)
-	r.SYN = r.SYN || syn && !o.negated
+	r.SYN, r.notSYN = r.SYN || syn && !o.negated, r.notSYN || syn && o.negated
 	r.Partial = r.Partial || syn && o.negated || !syn && slices.Contains(partialOptions, o.name)
 	if len(o.values) == 0 {
 		return
@@ -473,6 +476,9 @@ func (r *Rule) option(o option) {
 	case "to-destination":
 		r.Target = first.Text
 	case "source", "destination":
+		if o.name == "destination" {
+			r.targets = values
+		}
 		anywhere := []string{"0.0.0.0/0", "0/0", "::/0"}
 		r.other = r.other || o.negated || !slices.Contains(anywhere, first.Text)
 		r.Loads = min(r.Loads*len(values.List), maxLoads)

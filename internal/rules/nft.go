@@ -338,6 +338,9 @@ var priorities = map[string]int{
 
 // base reads "filter hook prerouting priority raw + 5".
 func (c *Chain) base(words []token) {
+	if len(words) > 0 {
+		c.Type = words[0].Text
+	}
 	for i, word := range words[:max(len(words)-1, 0)] {
 		switch word.Text {
 		case "hook":

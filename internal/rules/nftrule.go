@@ -141,13 +141,16 @@ func (r *nftRule) note(i int) {
 	case "flags":
 		at := i + 1
 		if next == "&" { // a mask of flags, which == compares
-			for at < len(r.words) && r.at(at) != "==" {
+			for at < len(r.words) && r.at(at) != "==" && r.at(at) != "!=" {
 				at++
 			}
 		}
 		syn := r.values(at)
 		r.SYN = len(syn.List) == 1 && syn.Has("syn")
+		r.notSYN = syn.Negated && slices.Equal(syn.List, []string{"syn"})
 		r.Partial = r.Partial || !r.SYN
+	case "daddr":
+		r.targets = r.values(i + 1)
 	case "notrack":
 		r.Notrack = true
 	case "limit", "quota", "frag", "exthdr":

@@ -81,6 +81,7 @@ type Chain struct {
 	Count    Counter // of the policy
 	Hook     string  // where the kernel calls it, as prerouting; "" for a chain to jump to
 	Priority int     // of the hook: conntrack is at -200
+	Type     string  // of a chain with a hook: filter, nat, route; "" where the text says none
 	Rules    []*Rule
 	// Inexact says that the kernel may hold another number of rules: one was deleted that the text
 	// does not have, or names a host that may have several addresses.
@@ -127,6 +128,9 @@ type Rule struct {
 	// for a redirect that keeps the port.
 	Target    string
 	SourceNAT bool // it translates sources
+
+	targets Values // addresses of the destination
+	notSYN  bool   // it leaves out the first packets of TCP, as ! --syn
 
 	either Values  // ports of the source or of the destination
 	other  bool    // it has conditions beside those in the fields

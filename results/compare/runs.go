@@ -334,6 +334,10 @@ func (p pair) differences(a, b *results.Run, acrossLabs bool) (unlike, notes []s
 		if rx, ry := cx.RulesText(), cy.RulesText(); rx != ry {
 			notes = append(notes, "rules of "+x.Name+" differ: "+firstDifference(rx, ry))
 		}
+		if mx, my := x.CounterMeaning(), y.CounterMeaning(); mx != "" && my != "" {
+			note("drop, insert_failed and chain_toolong of "+x.Name+" count other things, and "+
+				"verdicts do not", mx, my)
+		}
 		unlike = append(unlike, p.settings("actions of "+x.Name, "number", x.Actions, y.Actions)...)
 		if gx, gy := loadWords(x), loadWords(y); gx != "" && gy != "" {
 			check("load of "+x.Name, gx, gy)

@@ -189,3 +189,29 @@ func TestCompareNotesRules6(t *testing.T) {
 		t.Errorf("notes: %s", notes)
 	}
 }
+
+// TestCompareNotesCounters: runs whose kernels count other things are not compared silently.
+func TestCompareNotesCounters(t *testing.T) {
+	run := func(m *results.CounterMeaning) *results.Run {
+		return &results.Run{Scenarios: []results.Scenario{{
+			Name: "a", Trials: []results.Trial{{Number: 1, Verdict: results.Clash, Meaning: m}},
+		}}}
+	}
+	old := &results.CounterMeaning{ClashInDrop: true, ChainInInsertFailed: true}
+	for _, test := range []struct {
+		a, b  *results.CounterMeaning
+		noted bool
+	}{
+		{old, &results.CounterMeaning{}, true}, {old, old, false}, {old, nil, false},
+	} {
+		c, err := Runs([]string{"last", "this"}, []*results.Run{run(test.a), run(test.b)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		notes := strings.Join(c.Notes, "\n")
+		if strings.Contains(notes, "lost races in insert_failed and drop, long chains in") !=
+			test.noted {
+			t.Errorf("%v, %v: %q", test.a, test.b, notes)
+		}
+	}
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ctload/ctload/internal/labtest"
+	"github.com/ctload/ctload/results"
+)
+
+// causesInState has experiments whose failures come of the state of an entry, of rules or of NAT,
+// while the kernel refuses nothing for want of room.
+var causesInState = map[string]string{
+	"idle for longer than the timeout": `
+experiment: idle
+topology: router
+dut:
+  nat: masquerade
+  rules: |
+    *filter
+    -A FORWARD -p tcp ! --syn -m conntrack --ctstate NEW -j DROP
+    COMMIT
+  sysctl: {net.netfilter.nf_conntrack_tcp_timeout_established: 2}
+workload:
+  - generator: hold
+    name: pool
+    connections: 20
+    rate: 100/s
+    duration: 8s
+    ports: 5432
+    payload: 10B
+    interval: 4s
+    timeout: 2s
+scenarios:
+  expired: {}
+  kept-alive: {workload: {pool: {interval: 1s}}}
+recovery: 1s
+`,
+	"answers take another way": `
+experiment: return-path
+topology: router
+dut:
+  rules: |
+    *raw
+    -A PREROUTING -i ${server.interface} -p tcp -j CT --notrack
+    COMMIT
+    *filter
+    -A FORWARD -m conntrack --ctstate INVALID -j DROP
+    COMMIT
+workload: [{generator: http, requests: 20, concurrency: 20, timeout: 2s}]
+scenarios:
+  one-way: {}
+  accepted: {rules: "*filter\nCOMMIT\n"}
+recovery: 1s
+`,
+	"entries older than the rule": `
+experiment: late-rule
+dut:
+  rules: |
+    *nat
+    COMMIT
+    *filter
+    -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+    -A OUTPUT -p icmp -m icmp --icmp-type port-unreachable -j DROP
+    COMMIT
+workload:
+  - &s {generator: udp, name: before, flows: 10, rate: 50/s, ports: 514,
+        source-ports: 5000-5009, listener: closed, timeout: 1s}
+  - {<<: *s, name: after, start: 3s}
+  - {probe: udp, name: fresh, port: 5301, rate: 5/s}
+actions:
+  - action: rules-load
+    name: service
+    at: 2s
+    rules: |
+      *nat
+      -A PREROUTING -p udp -m udp --dport 514 -j REDIRECT --to-ports 5301
+      COMMIT
+scenarios:
+  rule-only: {}
+recovery: 1s
+`,
+	"no source port": `
+experiment: no-port
+topology: router
+dut:
+  rules: |
+    *nat
+    -A POSTROUTING -p tcp -j SNAT --to-source ${dut.server.address}:40000-40049
+    COMMIT
+workload: [{generator: hold, connections: 70, rate: 100/s, duration: 2s, timeout: 2s}]
+scenarios:
+  exhausted: {}
+recovery: 1s
+`,
+}
+
+// TestCausesInState: the verdict and the sentence name the cause.
+func TestCausesInState(t *testing.T) {
+	labtest.Need(t)
+	type outcome struct {
+		verdict results.Verdict
+		failed  int64 // at least
+		words   []string
+	}
+	for name, want := range map[string]map[string]outcome{
+		"idle for longer than the timeout": {
+			"expired": {results.StateLost, 20, []string{
+				"--ctstate NEW -j DROP", "pool is silent for 4.00 s",
+				"2 s (tcp_timeout_established)",
+			}},
+			"kept-alive": {results.Clean, 0, nil},
+		},
+		"answers take another way": {
+			"one-way": {results.NotConntrack, 20, []string{
+				"-A FORWARD -m conntrack --ctstate INVALID -j DROP",
+				"packets that tracking called invalid", "CT --notrack",
+			}},
+			"accepted": {results.Clean, 0, []string{
+				"no rule of the DUT needs connection tracking",
+			}},
+		},
+		"entries older than the rule": {
+			"rule-only": {results.StateLost, 20, []string{
+				"10 entries to", "are older than the rule -A PREROUTING -p udp",
+				"all but 10 of the failures", "NoPorts",
+			}},
+		},
+		"no source port": {
+			"exhausted": {results.NATExhausted, 20, []string{
+				"found no free source port for NAT", "50 in use towards tcp ",
+			}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := experiment(t, causesInState[name])
+			o, _ := measuredRun(t, 5*time.Minute, file, "--driver", "netns")
+			if o.status != statusOK {
+				t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+			}
+			for _, s := range decode(t, o.stdout).Scenarios {
+				trial, want := s.Trials[0], want[s.Name]
+				t.Logf("%s: %s", s.Name, trial.Sentence)
+				if trial.Verdict != want.verdict || trial.Accounting.Failed < want.failed {
+					t.Errorf("%s: %s, %d failed, want %s and at least %d", s.Name, trial.Verdict,
+						trial.Accounting.Failed, want.verdict, want.failed)
+				}
+				for _, w := range want.words {
+					if !strings.Contains(trial.Sentence, w) {
+						t.Errorf("%s: %q is not in: %s", s.Name, w, trial.Sentence)
+					}
+				}
+			}
+		})
+	}
+}
