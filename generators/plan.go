@@ -349,8 +349,8 @@ func (p *plan) checkKind() error {
 	return errors.Join(append(errs,
 		refuse(!mode, "close must be fin, rst, abandon or half-close, not %q", p.Close),
 		refuse(!side, "close by must be client or server, not %q", p.CloseBy),
-		refuse(portless == (len(p.Ports) > 0),
-			"%d destination ports for %s", len(p.Ports), p.Kind))...)
+		refuse(portless && len(p.Ports) > 0, "packets of icmp go to no port: leave out ports"),
+		refuse(!portless && len(p.Ports) == 0, "name a destination port"))...)
 }
 
 // checkCrafted refuses options that only sockets support for crafted packets, and options of

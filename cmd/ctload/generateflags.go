@@ -141,11 +141,17 @@ func (f *generateFlags) read(cmd *cobra.Command, target string) error {
 		f.ramp.Duration = s.Duration
 		s.Profile = &generators.Profile{Stages: pacing.Stages{*f.ramp}}
 	}
+	if err := f.checkEffect(cmd.Flags()); err != nil {
+		return err
+	}
 	if s.Kind == generators.HTTP {
 		return f.readURL(cmd.Context(), target)
 	}
 	if address, port, err := net.SplitHostPort(target); err == nil {
-		if ports := cmd.Flags().Lookup("ports"); ports.Changed {
+		switch ports := cmd.Flags().Lookup("ports"); {
+		case ports == nil:
+			return fmt.Errorf("%s: packets of %s go to no port: write %s", target, s.Kind, address)
+		case ports.Changed:
 			return fmt.Errorf("%s and --ports %s: leave one of them out", target, ports.Value)
 		}
 		if err := portsFlag(&s.Ports, false).Set(port); err != nil {
@@ -154,6 +160,34 @@ func (f *generateFlags) read(cmd *cobra.Command, target string) error {
 		target = address
 	}
 	s.Target = strings.Trim(target, "[]")
+	return nil
+}
+
+// checkEffect refuses flags that change nothing beside the others.
+func (f *generateFlags) checkEffect(flags *pflag.FlagSet) error {
+	s := &f.spec
+	const paced = "a rate: --rate, --ramp, --stages, --burst or --sine"
+	unpaced := s.Rate == 0 && s.Profile == nil
+	datagrams := s.Protocol == generators.ProtocolUDP || s.Protocol == generators.ProtocolICMP
+	for _, c := range []struct {
+		flag  string
+		idle  bool
+		needs string
+	}{
+		{"timeout", s.OneWay(), "answers that are awaited: --reply"},
+		{"free-bind", s.Sources == "", "--sources"},
+		{"zipf", s.Sources == "", "--sources"},
+		{"arrivals", unpaced, paced},
+		{"catch-up", unpaced, paced},
+		{"slack", unpaced, paced},
+		{"close-on-error", s.KeepAlive <= 1, "--keep-alive"},
+		{"syn-retries", datagrams, "--protocol tcp"},
+		{"close", datagrams, "--protocol tcp"},
+	} {
+		if flag := flags.Lookup(c.flag); flag != nil && flag.Changed && c.idle {
+			return fmt.Errorf("--%s does nothing without %s", c.flag, c.needs)
+		}
+	}
 	return nil
 }
 
