@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Addresses is a set of addresses of one family in a fixed order. It is kept as ranges, so that a
@@ -303,7 +304,7 @@ type Allocator struct {
 	talkers *talkers   // nil where all sources get the same
 	each    *Allocator // the walk of each talker through its tuples
 
-	sourcePorts, targetPorts map[uint16]uint64 // positions, for Find
+	sourcePorts, targetPorts func() []int32 // for Find, see positions
 }
 
 // NewAllocator returns the walk through space that seed selects. A space has at most 2^62 tuples.
@@ -488,21 +489,29 @@ func (a *Allocator) Find(tuple Tuple) (uint64, bool) {
 }
 
 // find returns the positions of an address and its port in two dimensions.
-func find(set *Addresses, ports map[uint16]uint64, end netip.AddrPort) (at, port uint64, ok bool) {
+func find(set *Addresses, ports func() []int32, end netip.AddrPort) (at, port uint64, ok bool) {
 	ok = true
 	if set.count > 0 {
 		at, ok = set.Index(end.Addr())
 	}
-	if ok && len(ports) > 0 {
-		port, ok = ports[end.Port()]
+	if all := ports(); ok && all != nil {
+		i := all[end.Port()]
+		return at, uint64(i), i >= 0
 	}
 	return at, port, ok
 }
 
-func positions(ports []uint16) map[uint16]uint64 {
-	at := make(map[uint16]uint64, len(ports))
-	for i, port := range ports {
-		at[port] = uint64(i)
-	}
-	return at
+// positions returns the position of each port, -1 where there is none; nil for no ports. It is made
+// at the first use, since most plans only count their tuples.
+func positions(ports []uint16) func() []int32 {
+	return sync.OnceValue(func() []int32 {
+		if len(ports) == 0 {
+			return nil
+		}
+		at := slices.Repeat([]int32{-1}, 1<<16)
+		for i, port := range ports {
+			at[port] = int32(i)
+		}
+		return at
+	})
 }
