@@ -45,7 +45,7 @@ func TestDocumentedCommands(t *testing.T) {
 			if rest := slices.Index(args, "--"); rest >= 0 {
 				args = args[:rest] // a command for a node, not of ctload
 			}
-			o := ctload(t, 20*time.Second, append(args, "--help")...)
+			o := ctload(t, 2*time.Minute, append(args, "--help")...)
 			if o.status != statusOK {
 				t.Errorf("%s: ctload %s: exit status %d: %s", file, match[1], o.status, o.stderr)
 			}
@@ -124,7 +124,7 @@ func TestDocumentedPlan(t *testing.T) {
 		t.Fatal("docs/sizing.md has no example of ctload plan")
 	}
 	example := found[0]
-	o := ctload(t, 20*time.Second, words(example[1])...)
+	o := ctload(t, 2*time.Minute, words(example[1])...)
 	shown := o.stdout[:min(len(o.stdout), len(example[2]))]
 	if o.status != statusOK || shown != example[2] {
 		t.Errorf("exit status %d, (-documented +printed):\n%s",

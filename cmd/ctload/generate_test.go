@@ -269,7 +269,7 @@ func TestGenerateRefusals(t *testing.T) {
 		{"tcp -n 1 -c 1 --format xml 127.0.0.1:9", "valid here: ab, json"},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
-			o := ctload(t, 20*time.Second, strings.Fields("generate "+tc.args)...)
+			o := ctload(t, 2*time.Minute, strings.Fields("generate "+tc.args)...)
 			if o.status != statusUsage || o.stdout != "" {
 				t.Errorf("exit status %d, want %d\n%s", o.status, statusUsage, o.stdout)
 			}
@@ -280,11 +280,11 @@ func TestGenerateRefusals(t *testing.T) {
 			}
 		})
 	}
-	o := ctload(t, 20*time.Second, "respond", "sylent")
+	o := ctload(t, 2*time.Minute, "respond", "sylent")
 	if o.status != statusUsage || !strings.Contains(o.stderr, "silent") {
 		t.Errorf("exit status %d: %s", o.status, o.stderr)
 	}
-	o = ctload(t, 20*time.Second, "respond", "slow")
+	o = ctload(t, 2*time.Minute, "respond", "slow")
 	if o.status != statusUsage || !strings.Contains(o.stderr, "delay") {
 		t.Errorf("exit status %d: %s", o.status, o.stderr)
 	}
@@ -349,7 +349,7 @@ func TestGenerateCrafted(t *testing.T) {
 // TestGenerateHelp asks each kind for its help and tries the command lines that it shows.
 func TestGenerateHelp(t *testing.T) {
 	for _, kind := range kinds {
-		o := ctload(t, 20*time.Second, "generate", string(kind.kind), "--help")
+		o := ctload(t, 2*time.Minute, "generate", string(kind.kind), "--help")
 		for _, word := range []string{"Examples:", "--rate", "--stages"} {
 			if !strings.Contains(o.stdout, word) {
 				t.Errorf("%s: no %q in\n%s", kind.kind, word, o.stdout)
@@ -358,7 +358,7 @@ func TestGenerateHelp(t *testing.T) {
 		found := 0
 		for _, match := range matches(`(?m)^.*ctload (generate .*?)(?:   .*)?$`, kind.example) {
 			found++
-			o := ctload(t, 20*time.Second, append(strings.Fields(match[1]), "--help")...)
+			o := ctload(t, 2*time.Minute, append(strings.Fields(match[1]), "--help")...)
 			if o.status != 0 {
 				t.Errorf("ctload %s: %s", match[1], o.stderr)
 			}

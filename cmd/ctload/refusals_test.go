@@ -30,7 +30,7 @@ func TestRefusals(t *testing.T) {
 		{"unknown shipped", "scenarios show tablefull", "table-full"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			o := ctload(t, 20*time.Second, strings.Fields(tc.args)...)
+			o := ctload(t, 2*time.Minute, strings.Fields(tc.args)...)
 			if o.status != statusUsage {
 				t.Errorf("exit status %d, want %d", o.status, statusUsage)
 			}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -19,6 +20,10 @@ import (
 // first signal ends them.
 func TestSignals_WithoutContext(t *testing.T) {
 	t.Parallel()
+	// A test under nohup(1) would hand its ignored SIGHUP down to the commands.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	for _, args := range [][]string{
 		{"run", "-"}, {"scenarios", "validate", "-"}, {"plan", "-"}, {"vm", "up", "-"},
 	} {
@@ -41,7 +46,7 @@ func TestSignals_WithoutContext(t *testing.T) {
 			if err := cmd.Process.Signal(sent); err != nil {
 				t.Fatal(err)
 			}
-			_ = finishStarted(t, cmd, 20*time.Second)
+			_ = finishStarted(t, cmd, 2*time.Minute)
 			status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
 			if !ok || !status.Signaled() || status.Signal() != sent {
 				t.Errorf("ctload %q after %v: %v", args, sent, cmd.ProcessState)

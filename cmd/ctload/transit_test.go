@@ -149,7 +149,7 @@ workload:
   - {generator: udp, duration: 1s, rate: 100k/s, silent: true, crafted: true, sources: 1000}
 recovery: 1s
 `
-	o := ctload(t, 2*time.Minute, "run", experiment(t, text), "--accelerator", "tcg",
+	o := ctload(t, 5*time.Minute, "run", experiment(t, text), "--accelerator", "tcg",
 		"--format", "json", "--retries", "0")
 	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
 	if o.status != statusInvalid || !slices.Contains(trial.InvalidCodes, results.CodeLostFrames) {
@@ -185,7 +185,7 @@ workload:
 actions: [{action: network, link: dut/client, loss: 20%, at: 0s, for: 5s}]
 recovery: 1s
 `
-	o, _ := measuredRun(t, 3*time.Minute, experiment(t, text))
+	o, _ := measuredRun(t, 15*time.Minute, experiment(t, text))
 	if o.status != statusOK {
 		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}

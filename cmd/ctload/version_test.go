@@ -45,20 +45,20 @@ func TestDescribeBuild(t *testing.T) {
 
 // TestVersionCommand compares version, --version and the JSON with the version that the linker set.
 func TestVersionCommand(t *testing.T) {
-	line := ctload(t, 20*time.Second, "version")
+	line := ctload(t, 2*time.Minute, "version")
 	if !strings.HasPrefix(line.stdout, "ctload test (linux/") ||
 		strings.Count(line.stdout, "\n") != 1 {
 		t.Errorf("ctload version: %q", line.stdout)
 	}
-	if flag := ctload(t, 20*time.Second, "--version"); flag.stdout != line.stdout {
+	if flag := ctload(t, 2*time.Minute, "--version"); flag.stdout != line.stdout {
 		t.Errorf("ctload --version says %q, ctload version %q", flag.stdout, line.stdout)
 	}
 	var b buildInfo
-	o := ctload(t, 20*time.Second, "version", "--format", "json")
+	o := ctload(t, 2*time.Minute, "version", "--format", "json")
 	if json.Unmarshal([]byte(o.stdout), &b) != nil || b.String()+"\n" != line.stdout {
 		t.Errorf("ctload version --format json: %q, unlike %q", o.stdout, line.stdout)
 	}
-	if o := ctload(t, 20*time.Second, "version", "--format", "yaml"); o.status != statusUsage {
+	if o := ctload(t, 2*time.Minute, "version", "--format", "yaml"); o.status != statusUsage {
 		t.Errorf("--format yaml: exit status %d, want %d", o.status, statusUsage)
 	}
 }
