@@ -125,7 +125,7 @@ func TestFalseAlarms(t *testing.T) {
 		}
 		return run
 	}
-	sizes, repetitions := []int{1, 2, 4, 10}, 25
+	sizes, repetitions := []int{1, 3, 10}, 20
 	if hosttest.Long() {
 		sizes, repetitions = []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 500
 	}

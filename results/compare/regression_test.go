@@ -345,7 +345,7 @@ func overloaded(r *rand.Rand, trials int, accelerator string, more int64) *resul
 // many trials there are; from three trials on the test finds a real regression.
 func TestRegressionsOfNothing(t *testing.T) {
 	r := rand.New(rand.NewPCG(17, 4))
-	repetitions := 25
+	repetitions := 10
 	if hosttest.Long() {
 		repetitions = 500
 	}

@@ -10,6 +10,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/results"
 )
 
@@ -221,7 +222,10 @@ func random(r *rand.Rand, trials int, slower float64) *results.Run {
 // repetitions, however many cells there are; the test finds a real difference.
 func TestSimulatedNull(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 7))
-	const repetitions = 400
+	repetitions := 100
+	if hosttest.Long() {
+		repetitions = 2000
+	}
 	wrong := 0
 	for range repetitions {
 		c, err := Runs([]string{"a", "b"}, []*results.Run{random(r, 10, 1), random(r, 10, 1)})
@@ -233,8 +237,8 @@ func TestSimulatedNull(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d runs of the same thing differ somewhere", wrong, repetitions)
-	// At most 20 are expected; 35 would be over three standard deviations more.
-	if wrong > 35 {
+	n := float64(repetitions)
+	if float64(wrong) > Alpha*n+3*math.Sqrt(Alpha*(1-Alpha)*n) {
 		t.Errorf("%d of %d", wrong, repetitions)
 	}
 	c, err := Runs([]string{"a", "b"}, []*results.Run{random(r, 10, 1), random(r, 10, 1.5)})
