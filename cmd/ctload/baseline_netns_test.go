@@ -13,30 +13,30 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// TestBaseline runs the same experiment twice, which passes, and then with a table that is too
-// small, which fails and names the worse figures.
+// TestBaseline runs the same experiment twice, which passes, and then with a rule that refuses about
+// half of the clients' ports, which fails and names the worse figures.
 func TestBaseline(t *testing.T) {
 	needsLab(t)
-	text := strings.Replace(fmt.Sprintf(small, 300), "    concurrency: 50",
-		"    concurrency: 150\n    timeout: 7s", 1)
-	limited := func(limit int) string {
-		return experiment(t, strings.Replace(text, "  tracked: {}",
-			fmt.Sprintf("  tracked: {sysctl: {net.netfilter.nf_conntrack_max: %d}}", limit), 1))
+	text := strings.Replace(fmt.Sprintf(small, 300), "  memory: 256MiB\n", "", 1)
+	const healthy, refusing = "", "    -A INPUT -p tcp --sport 32768:46883 -j REJECT\n"
+	with := func(rule string) string {
+		return experiment(t, strings.Replace(text, "    COMMIT\n", rule+"    COMMIT\n", 1))
 	}
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	run := func(limit int, name string, args ...string) outcome {
+	run := func(rule, name string, args ...string) outcome {
 		t.Helper()
 		return ctload(t, 10*time.Minute, append([]string{
-			"run", limited(limit), "--out", at(name), "--trials", "3", labtest.Retries,
+			"run", with(rule), "--driver", "netns", "--out", at(name), "--trials", "3",
+			labtest.Retries,
 		}, args...)...)
 	}
 
-	before := run(5000, "before")
+	before := run(healthy, "before")
 	if before.status != statusOK {
 		t.Fatalf("exit status %d\n%s", before.status, before.stderr)
 	}
-	again := run(5000, "again", "--format", "json",
+	again := run(healthy, "again", "--format", "json",
 		"--baseline", at("before"), "--threshold", "conntrack.drop == 0",
 		"--threshold", "tracked=load.failed == 0")
 	if again.status != statusOK {
@@ -52,11 +52,11 @@ func TestBaseline(t *testing.T) {
 		t.Errorf("thresholds of the command line: %+v", held)
 	}
 
-	worse := run(100, "worse", "--baseline", at("before"),
+	worse := run(refusing, "worse", "--baseline", at("before"),
 		"--max-regression", "20%", "--report", "junit="+at("junit.xml"),
 		"--report", "markdown="+at("summary.md"), "--report", "html="+at("page.html"))
 	if worse.status != statusFailed {
-		t.Fatalf("a table of 100: exit status %d\n%s\n%s", worse.status, worse.stdout, worse.stderr)
+		t.Fatalf("with refusals: exit status %d\n%s\n%s", worse.status, worse.stdout, worse.stderr)
 	}
 	folder, err := results.Open(at("worse"))
 	if err != nil {
@@ -76,7 +76,7 @@ func TestBaseline(t *testing.T) {
 		return kept.Regressions[i]
 	}
 	verdict, failed := of("verdict"), of("load.failed")
-	if verdict.Before != "clean" || verdict.After != "table-full" || failed.Before != "0" ||
+	if verdict.Before != "clean" || verdict.After != "not-conntrack" || failed.Before != "0" ||
 		failed.Effect == "" {
 		t.Errorf("run.json has %v", kept.Regressions)
 	}
