@@ -326,7 +326,7 @@ func guideInterfaces(p *problems, f firewall, r *Resolved, topology Topology) {
 						"packet can match. interfaces: {%s: client} gives its card that name",
 						quote(name.Text), strings.Join(words, " and "), name.Text)
 				}
-				if client := names[nodeClient]; topology.Kind == Router && rule.SourceNAT &&
+				if client := names[nodeClient]; topology.Kind == Router && rule.SourceNAT != nil &&
 					rule.Out.Has(client) {
 					p.warnf(f.at(rules.Place{Table: t, Chain: c, Rule: rule}, r.Position), "the "+
 						"rule translates what leaves through %s, which leads to the clients; "+

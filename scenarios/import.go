@@ -225,7 +225,7 @@ func (i *importer) wiring(f firewall) (TopologyKind, Cards) {
 		for _, c := range t.Chains {
 			forwards := strings.EqualFold(c.Hook, "forward") && len(c.Rules) > 0
 			for _, r := range c.Rules {
-				if forwards && !r.Refuses() || r.SourceNAT {
+				if forwards && !r.Refuses() || r.SourceNAT != nil {
 					topology = Router
 				}
 				for _, name := range r.Names {
@@ -234,7 +234,7 @@ func (i *importer) wiring(f firewall) (TopologyKind, Cards) {
 						uses[name.Text]++
 					}
 				}
-				if r.SourceNAT && len(r.Out.List) > 0 && !r.Out.Negated {
+				if r.SourceNAT != nil && len(r.Out.List) > 0 && !r.Out.Negated {
 					outside = cmp.Or(outside, r.Out.List[0])
 				}
 			}

@@ -40,7 +40,7 @@ func (r *Rule) Translates() string {
 	switch {
 	case r.Target != "":
 		return "dnat"
-	case r.SourceNAT:
+	case r.SourceNAT != nil:
 		return "snat"
 	}
 	return ""

@@ -399,14 +399,15 @@ func (p *iptables) rule(line *Line, command token, words []token) *Rule {
 			line.jump = [2]int{o.at.from, o.values[0].to}
 		}
 	}
-	switch r.Verdict {
+	switch r.Verdict { // both REDIRECT and MASQUERADE have ports
 	case "REDIRECT":
-		r.Target = cmp.Or(r.Target, keptPort)
+		r.Target, r.SourceNAT = cmp.Or(r.Target, keptPort), nil
 	case "DNAT":
-	default: // MASQUERADE has ports too
+	case "MASQUERADE", "SNAT":
+		r.Target, r.SourceNAT = "", cmp.Or(r.SourceNAT, translationOf(""))
+	default:
 		r.Target = ""
 	}
-	r.SourceNAT = r.Verdict == "MASQUERADE" || r.Verdict == "SNAT"
 	r.Notrack = strings.EqualFold(r.Verdict, "NOTRACK") || r.Verdict == "CT" && notrack
 	r.Tracks = r.Tracks || slices.Contains(trackingTargets, r.Verdict) && !r.Notrack
 	return r
@@ -473,6 +474,7 @@ func (r *Rule) option(o option) {
 		r.States = values
 	case "to-ports":
 		r.Target = ":" + first.Text
+		r.SourceNAT = translationOf(r.Target)
 	case "to-destination":
 		r.Target = first.Text
 	case "source", "destination":
@@ -495,6 +497,8 @@ func (r *Rule) option(o option) {
 		name(Set, first)
 	case "zone", "zone-orig", "zone-reply":
 		name(Zone, first)
+	case "to-source":
+		r.SourceNAT = translationOf(first.Text)
 	case "helper":
 		name(helper, first)
 	case "nfacct-name":

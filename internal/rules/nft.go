@@ -397,8 +397,16 @@ func (s *script) define(t *Table, kind string, name token) {
 	s.block(func() {
 		words := s.statement()
 		o.Tracks = o.Tracks || counts(words)
-		if len(words) > 0 && words[0].Text == "elements" {
+		if len(words) == 0 {
+			return
+		}
+		switch words[0].Text {
+		case "elements":
 			o.add(words)
+		case "protocol":
+			o.protocol = words[len(words)-1].Text
+		case "policy":
+			o.policy = policyOf(words)
 		}
 	})
 	t.Objects = append(t.Objects, o)

@@ -123,16 +123,20 @@ func (r *nftRule) note(i int) {
 			name(Zone, i+3)
 		case r.at(i+2) == "set" && (next == "helper" || next == "timeout" || next == "expectation"):
 			name(Stateful, i+3)
+			if next == "timeout" && i+3 < len(r.words) {
+				r.timeout = r.words[i+3].Text
+			}
 		}
 	case "masquerade":
-		r.SourceNAT = true
+		r.SourceNAT = translationOf(r.target(i + 1))
 	case "snat", "dnat":
-		r.SourceNAT = r.SourceNAT || w.Text == "snat"
 		if !r.Tracks {
 			r.only = r.translates(i + 1)
 		}
-		if w.Text == "dnat" {
-			r.Target = r.target(i + 1)
+		if to := r.target(i + 1); w.Text == "dnat" {
+			r.Target = to
+		} else {
+			r.SourceNAT = translationOf(to)
 		}
 	case "redirect":
 		if r.statement(i) {

@@ -99,8 +99,10 @@ type Object struct {
 	Kind     string // set, map, flowtable, counter, ct helper, ct timeout, ...
 	Name     string
 	At       Position
-	Tracks   bool     // the object alone makes the kernel track connections
-	elements []string // of a set or map
+	Tracks   bool             // the object alone makes the kernel track connections
+	elements []string         // of a set or map
+	protocol string           // of a ct timeout
+	policy   map[string]int64 // likewise: seconds by state
 }
 
 // Rule is one rule.
@@ -127,19 +129,20 @@ type Rule struct {
 	// Target is where destination NAT leads: [ADDRESS][:PORT]; empty for no such NAT, and "dut"
 	// for a redirect that keeps the port.
 	Target    string
-	SourceNAT bool // it translates sources
+	SourceNAT *Translation // what it makes of sources; nil: it leaves them
 
 	targets Values // addresses of the destination
 	notSYN  bool   // it leaves out the first packets of TCP, as ! --syn
 
-	either Values  // ports of the source or of the destination
-	other  bool    // it has conditions beside those in the fields
-	leaves bool    // its jump does not come back (goto)
-	opaque bool    // it may end the way of a packet in a way that the fields do not tell
-	cases  []*Rule // of a map of verdicts: a rule for each of its values
-	exact  bool    // whether Loads is exact
-	spec   string  // the words of a rule of iptables, to find it again
-	only   string  // with Tracks, in a table of both families: the one that the rule is about
+	either  Values  // ports of the source or of the destination
+	other   bool    // it has conditions beside those in the fields
+	leaves  bool    // its jump does not come back (goto)
+	opaque  bool    // it may end the way of a packet in a way that the fields do not tell
+	cases   []*Rule // of a map of verdicts: a rule for each of its values
+	exact   bool    // whether Loads is exact
+	spec    string  // the words of a rule of iptables, to find it again
+	only    string  // with Tracks, in a table of both families: the one that the rule is about
+	timeout string  // names the ct timeout policy that it sets
 }
 
 // Values are compared by a condition; the zero value matches everything.
