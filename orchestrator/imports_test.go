@@ -24,6 +24,7 @@ var house = []struct {
 	{"internal/netnstest", []string{"internal/hosttest"}},
 	{"internal/link", nil},
 	{"internal/rules", nil},
+	{"internal/occupancy", nil},
 
 	{"generators/deadlines", nil},
 	{"generators/latency", nil},
@@ -42,7 +43,7 @@ var house = []struct {
 	}},
 
 	{"scenarios", []string{"internal/rules"}},
-	{"results", nil},
+	{"results", []string{"internal/occupancy"}},
 	{"results/compare", []string{"results"}},
 	{"capture", nil},
 	{"capture/saved", []string{"capture"}},
@@ -89,8 +90,8 @@ var house = []struct {
 		"generators/responders", "generators/tuples", "scenarios", "vm",
 	}},
 	{"orchestrator/forecast", []string{
-		"agent/tuning", "generators", "internal/rules", "orchestrator/wiring", "results",
-		"scenarios",
+		"agent/tuning", "generators", "generators/lifetimes", "generators/pacing",
+		"internal/occupancy", "internal/rules", "orchestrator/wiring", "results", "scenarios",
 	}},
 	{"labs", []string{
 		"orchestrator/wiring", "scenarios", "vm", "vm/guest", "vm/journal", "vm/libvirt",

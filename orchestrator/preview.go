@@ -49,7 +49,7 @@ func (p *Plan) trialSeconds(i int, s scenarios.Resolved, of labs.Pace) (before, 
 	if slices.ContainsFunc(s.Workload, func(e scenarios.Entry) bool { return e.Probe != "" }) {
 		seconds += probeLead.Seconds()
 	}
-	overflow := forecast.Scenario(p.Experiment.Topology, s, 1).Prediction.Overflow > 0
+	overflow := forecast.Overflows(p.Experiment.Topology, s)
 	seconds += loadSeconds(s, of, overflow)
 	bounds, usual := p.recovery(i), atOnceRecovery
 	if overflow {

@@ -57,10 +57,11 @@ type trial struct {
 	// dropsUnseen is why drops are not counted by reason; empty when they are.
 	dropsUnseen string
 	// busy is the largest share of their time that workers of a closed loop were busy.
-	busy  float64
-	boots int       // length of the console when the load began
-	stage time.Time // when the current stage began
-	ended string    // name of the stage that an interrupt ended; empty without one
+	busy   float64
+	shared bool      // the DUT's kernel is the host's
+	boots  int       // length of the console when the load began
+	stage  time.Time // when the current stage began
+	ended  string    // name of the stage that an interrupt ended; empty without one
 }
 
 // These are the stages of a trial whose length is, at least sometimes, known beforehand.
@@ -177,6 +178,7 @@ func (t *trial) measure(ctx context.Context) error {
 	if t.framesBefore, err = t.countFrames(ctx); err != nil {
 		return err
 	}
+	t.result.Prediction = forecast.Predict(t.forecastCase(entries, before, loaded))
 	sampling, err := t.startSampling(ctx)
 	if err != nil {
 		return err
@@ -187,7 +189,6 @@ func (t *trial) measure(ctx context.Context) error {
 		err = t.startProbes(ctx, entries)
 	}
 	if err == nil {
-		t.result.Prediction = forecast.Predict(entries, before, t.scenario.DUT, time.Since(loaded))
 		t.begin(stageLoad)
 		lost := t.watchHost(ctx)
 		err = t.makeLoad(ctx, entries)
@@ -255,7 +256,7 @@ func (t *trial) boot(ctx context.Context) error {
 		return err
 	}
 	t.result.Kernel, t.result.MemoryBytes = hello.Release, hello.MemoryBytes
-	if hello.Shared {
+	if t.shared = hello.Shared; t.shared {
 		t.result.Conntrack.LogMissing = "the kernel's log is the host's, with lines of all programs"
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/results"
 )
 
@@ -24,7 +25,7 @@ func forecastTable(out *bytes.Buffer, list []results.Forecast, o Options) error 
 	var cells [][]string
 	for _, f := range list {
 		p, full, sustainable := f.Prediction, fullAfter(f.Prediction), none
-		if p.Rate == 0 && p.Overflow > 0 {
+		if p.SecondsToFull == nil && p.Overflow > 0 {
 			full = "?" // the answers set the pace
 		}
 		if p.Sustainable > 0 {
@@ -89,15 +90,16 @@ func forecastWords(f results.Forecast) string {
 		return "nothing of the load is tracked."
 	case f.Reason != "":
 		return f.Reason + "."
-	case f.Plan != nil && len(f.Plan.Sysctl) == 0:
+	case f.Plan == nil:
+		return f.Prediction.NATNote()
+	case len(f.Plan.Sysctl) == 0:
 		size := f.Plan.Size
 		return "the kernel's own table, " + results.Count(size.Max) + " entries in " +
 			results.Count(size.Buckets) + " buckets, would carry this load."
-	case f.Plan != nil:
+	default:
 		return "a table that carries this load has " + results.Count(f.Plan.Size.Max) +
 			" entries and takes " + results.Bytes(f.Plan.Memory) + " of memory when it is full."
 	}
-	return ""
 }
 
 // Plan writes the sizing of a table: the kernel's default beside the size that carries the load,
@@ -107,24 +109,40 @@ func Plan(w io.Writer, format string, p results.Plan, o Options) error {
 }
 
 func planTable(out *bytes.Buffer, p results.Plan, o Options) error {
-	heads := [][2]string{{"", ""}, {"the kernel's", "own table"}, {"a table for", "this load"}}
-	a, b, count := p.AtDefault, p.AtSize, results.Count
-	cells := [][]string{
-		{"nf_conntrack_max", count(p.Default.Max), count(p.Size.Max)},
-		{"nf_conntrack_buckets", count(p.Default.Buckets), count(p.Size.Buckets)},
-		{"entries alive", count(a.Alive), count(b.Alive)},
-		{"peak, expired ones included", count(a.Peak), count(b.Peak)},
-		{"fill at the peak", filled(a.Peak, p.Default.Max), filled(b.Peak, p.Size.Max)},
-		{"full after", fullAfter(a), fullAfter(b)},
+	paced, count := p.AtDefault.Residence > 0, results.Count
+	names := []string{
+		"nf_conntrack_max", "nf_conntrack_buckets", "entries alive", "peak, expired ones included",
+		"fill at the peak", "full after",
 	}
-	if a.Sustainable > 0 {
-		own, planned := results.Figure(a.Sustainable), results.Figure(b.Sustainable)
-		cells = append(cells, []string{"sustainable, new per second", own, planned})
+	if paced {
+		names = append(names, "sustainable, new per second")
+	}
+	names = append(names, "memory at the peak", "memory when full")
+	heads, cells := [][2]string{{"", ""}}, make([][]string, len(names))
+	for i, name := range names {
+		cells[i] = []string{name}
+	}
+	add := func(head [2]string, size kernels.Size, at results.Prediction, full string) {
+		column := []string{
+			count(size.Max), count(size.Buckets), count(at.Alive), count(at.Peak),
+			filled(at.Peak, size.Max), fullAfter(at),
+		}
+		if paced {
+			column = append(column, results.Figure(at.Sustainable))
+		}
+		heads = append(heads, head)
+		for i, cell := range append(column, results.Bytes(at.MemoryBytes), full) {
+			cells[i] = append(cells[i], cell)
+		}
+	}
+	own := [2]string{"the kernel's", "own table"}
+	add(own, p.Default, p.AtDefault, results.Bytes(p.DefaultMemory))
+	if p.Given != nil {
+		given := [2]string{"the given", "table"}
+		add(given, *p.Given, *p.AtGiven, results.Bytes(p.GivenMemory))
 	}
 	full := results.Bytes(p.Memory) + " (" + results.Percent(p.MemoryPart) + " of RAM)"
-	cells = append(cells,
-		[]string{"memory at the peak", results.Bytes(a.MemoryBytes), results.Bytes(b.MemoryBytes)},
-		[]string{"memory when full", results.Bytes(p.DefaultMemory), full})
+	add([2]string{"a table for", "this load"}, p.Size, p.AtSize, full)
 	if err := textGrid(out, heads, 1, cells); err != nil {
 		return err
 	}
@@ -150,7 +168,7 @@ func filled(peak, limit int64) string {
 
 func fullAfter(p results.Prediction) string {
 	switch {
-	case p.SecondsToFull != nil:
+	case p.SecondsToFull != nil && *p.SecondsToFull > 0:
 		return results.Figure(*p.SecondsToFull) + " s"
 	case p.Overflow > 0:
 		return "at once"

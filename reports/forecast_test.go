@@ -13,8 +13,8 @@ import (
 
 func TestForecast(t *testing.T) {
 	d := results.Demand{
-		Rate: 500, Residence: 30, Entries: 10_000, Kernel: kernels.Version{Major: 6, Minor: 1},
-		MemoryBytes: 470 << 20,
+		Offer:  results.Flows{Pairs: []results.Pair{{Rate: 500, Residence: 30}}},
+		Kernel: kernels.Version{Major: 6, Minor: 1}, MemoryBytes: 470 << 20,
 	}
 	plan, err := results.MakePlan(d)
 	if err != nil {

@@ -14,15 +14,24 @@ import (
 func TestPlan(t *testing.T) {
 	for name, d := range map[string]results.Demand{
 		"plan-churn": {
-			Rate: 1000, Residence: 120, Kernel: kernels.Version{Major: 6, Minor: 1},
-			MemoryBytes: 1900 << 20,
+			Offer:  results.Flows{Pairs: []results.Pair{{Rate: 1000, Residence: 120}}},
+			Kernel: kernels.Version{Major: 6, Minor: 1}, MemoryBytes: 1900 << 20,
 		},
 		"plan-fits": {
-			Rate: 10, Residence: 30, Kernel: kernels.Version{Major: 6, Minor: 12},
-			MemoryBytes: 480 << 20,
+			Offer:  results.Flows{Pairs: []results.Pair{{Rate: 10, Residence: 30}}},
+			Kernel: kernels.Version{Major: 6, Minor: 12}, MemoryBytes: 480 << 20,
 		},
 		"plan-held": {
-			Held: 50_000, Kernel: kernels.Version{Major: 5, Minor: 4}, MemoryBytes: 480 << 20,
+			Offer:  results.Flows{Held: 50_000},
+			Kernel: kernels.Version{Major: 5, Minor: 4}, MemoryBytes: 480 << 20,
+		},
+		"plan-given": {
+			Offer: results.Flows{
+				Pairs: []results.Pair{{Rate: 500, Residence: 30}, {Rate: 50, Residence: 120}},
+				Held:  2000, NATPorts: 10_000,
+			},
+			Given:  kernels.Size{Max: 20_000, Buckets: 5000},
+			Kernel: kernels.Version{Major: 6, Minor: 12}, MemoryBytes: 480 << 20,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

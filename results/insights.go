@@ -169,28 +169,57 @@ func (p *Probe) recoveredWords(of string, seconds *float64) string {
 	}
 }
 
+// predictionWords words the prediction beside what was measured, always both, with the range where
+// the kernel's garbage collector, chance or the pace of the load decides.
 func predictionWords(t *Trial) string {
-	p := t.Prediction
-	if p == nil || p.PeakError == nil {
+	p, c := t.Prediction, t.Conntrack
+	if p == nil {
 		return ""
 	}
-	c, s := t.Conntrack, "Predicted was a peak of "+Count(p.Peak)
-	if c.Peak == p.Peak {
-		s += ", as measured"
-	} else {
-		s += fmt.Sprintf("; measured were %s (%+.1f %%)", Count(c.Peak), *p.PeakError*100)
+	parts := phrases{"Predicted peak " + Count(p.Peak)}
+	if p.uncertain() {
+		parts[0] += fmt.Sprintf(" (%s to %s)", Count(p.PeakLow), Count(p.PeakHigh))
 	}
 	switch {
-	case p.SecondsToFull != nil && c.SecondsToFull != nil:
-		s += fmt.Sprintf(", and a full table%s; measured were %s s",
-			after(p.SecondsToFull), Figure(*c.SecondsToFull))
-	case p.SecondsToFull != nil:
-		s += ", and a full table" + after(p.SecondsToFull) + "; it was never full"
+	case c.Peak == p.Peak:
+		parts[0] += ", as measured"
+	case p.PeakError == nil:
+		parts[0] += ", measured " + Count(c.Peak)
+	default:
+		parts[0] += fmt.Sprintf(", measured %s (%+.1f %%)", Count(c.Peak), *p.PeakError*100)
 	}
-	if p.DropError != nil {
-		s += ", and " + Entries(p.Drop) + " refused (drop); measured were " + Count(c.Drop)
+	measured := "measured never"
+	if c.SecondsToFull != nil {
+		measured = "measured" + after(c.SecondsToFull)
 	}
-	return s + "."
+	switch {
+	case p.SecondsToFull != nil || p.FullEarly != nil:
+		parts.add("full%s%s, %s", after(p.SecondsToFull), fullRange(p), measured)
+	case c.SecondsToFull != nil && p.Overflow > 0:
+		parts.add("full at some time, %s", measured)
+	case c.SecondsToFull != nil:
+		parts.add("never full, %s", measured)
+	}
+	if p.Rate > 0 && p.Drop+p.DropHigh+c.Drop > 0 {
+		bounds := ""
+		if p.DropHigh > p.DropLow {
+			bounds = fmt.Sprintf(" (%s to %s)", Count(p.DropLow), Count(p.DropHigh))
+		}
+		parts.add("drop %s%s, measured %s", Count(p.Drop), bounds, Count(c.Drop))
+	}
+	return strings.Join(parts, "; ") + "."
+}
+
+// fullRange words when a table may be full; empty where that is one time.
+func fullRange(p *Prediction) string {
+	switch {
+	case p.FullEarly == nil || p.FullLate != nil && *p.FullLate-*p.FullEarly < 0.02*(*p.FullLate):
+		return ""
+	case p.FullLate == nil:
+		return fmt.Sprintf(" (from %s s, or never)", Figure(*p.FullEarly))
+	default:
+		return fmt.Sprintf(" (%s to %s s)", Figure(*p.FullEarly), Figure(*p.FullLate))
+	}
 }
 
 // busyCPU is the share of the time from which the DUT's CPUs count as saturated.

@@ -122,8 +122,8 @@ func TestInsights(t *testing.T) {
 				Prediction: &Prediction{Peak: 4000, SecondsToFull: s(8.5), PeakError: s(0.024)},
 			},
 			[]string{
-				"Predicted was a peak of 4000; measured were 4096 (+2.4 %), and a full table " +
-					"after 8.50 s; measured were 9.00 s.",
+				"Predicted peak 4000, measured 4096 (+2.4 %); full after 8.50 s, measured after " +
+					"9.00 s.",
 			},
 		},
 		{
@@ -149,12 +149,34 @@ func TestInsights(t *testing.T) {
 				Verdict:   TableFull,
 				Conntrack: Conntrack{Counters: Counters{Drop: 4900}, Peak: 2000},
 				Prediction: &Prediction{
-					Peak: 2000, Drop: 4890, PeakError: s(0), DropError: s(0.002),
+					Peak: 2000, Rate: 500, Drop: 4890, DropLow: 4700, DropHigh: 5080,
+					PeakError: s(0), DropError: s(0.002),
 				},
 			},
 			[]string{
-				"Predicted was a peak of 2000, as measured, and 4890 entries refused (drop); " +
-					"measured were 4900.",
+				"Predicted peak 2000, as measured; drop 4890 (4700 to 5080), measured 4900.",
+			},
+		},
+		{
+			"nothing predicted",
+			Trial{
+				Verdict:    NotConntrack,
+				Conntrack:  Conntrack{Max: 100, Peak: 100, SecondsToFull: s(0.5)},
+				Prediction: &Prediction{},
+			},
+			[]string{"Predicted peak 0, measured 100; never full, measured after 0.50 s."},
+		},
+		{
+			"a range",
+			Trial{
+				Verdict: Clean, Conntrack: Conntrack{Max: 1000, Peak: 915},
+				Prediction: &Prediction{
+					Peak: 886, PeakLow: 411, PeakHigh: 1000, FullEarly: s(7), PeakError: s(0.033),
+				},
+			},
+			[]string{
+				"Predicted peak 886 (411 to 1000), measured 915 (+3.3 %); full (from 7.00 s, or " +
+					"never), measured never.",
 			},
 		},
 	} {

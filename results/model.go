@@ -171,7 +171,7 @@ type Trial struct {
 	Probes     map[string]Probe `json:"probes,omitempty"`
 	Stack      *Stack           `json:"stack,omitempty"`      // nil when it was not read
 	Transit    *Transit         `json:"transit,omitempty"`    // frames of the links, or nil
-	Prediction *Prediction      `json:"prediction,omitempty"` // what the arithmetic predicted
+	Prediction *Prediction      `json:"prediction,omitempty"` // what a simulation predicted
 	// Refused are faulty commands, and what came of them.
 	Refused []Refusal `json:"refused_commands,omitempty"`
 	Actions []Action  `json:"actions,omitempty"` // faults and fixes, in time order
@@ -379,22 +379,33 @@ type ProbeSample struct {
 	Cause   string  `json:"cause,omitempty"` // of the failure
 }
 
-// Prediction is what the arithmetic predicted before the trial, in seconds; see [Predict].
+// Prediction is what a simulation predicted before the trial, in seconds; see [PredictionOf]. Low
+// and high bound it where the kernel's garbage collector, chance or the pace of the load decides.
 type Prediction struct {
 	Peak          int64    `json:"peak"`                        // highest number of entries
-	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`   // nil: never full
+	PeakLow       int64    `json:"peak_low,omitempty"`          // lower bound of peak
+	PeakHigh      int64    `json:"peak_high,omitempty"`         // upper bound of peak
+	SecondsToFull *float64 `json:"seconds_to_full,omitempty"`   // nil: never full, or not known
+	FullEarly     *float64 `json:"full_early_s,omitempty"`      // lower bound; nil: never full
+	FullLate      *float64 `json:"full_late_s,omitempty"`       // upper bound; nil: maybe never
 	Rate          float64  `json:"rate_per_s,omitempty"`        // assumed new entries per second
 	Residence     float64  `json:"residence_s,omitempty"`       // assumed life of an entry
-	Alive         int64    `json:"alive,omitempty"`             // rate x residence, at most max
-	Sustainable   float64  `json:"sustainable_per_s,omitempty"` // max / residence
+	Alive         int64    `json:"alive,omitempty"`             // most that have not expired
+	Sustainable   float64  `json:"sustainable_per_s,omitempty"` // (max - what stays) / residence
 	Overflow      int64    `json:"overflow,omitempty"`          // new entries at a full table
 	RefusedShare  float64  `json:"refused_share,omitempty"`     // of overflow, if all are evictable
-	Drop          int64    `json:"drop,omitempty"`              // refused new entries, counted once
+	Drop          int64    `json:"drop,omitempty"`              // refused packets, SYN repeats too
+	DropLow       int64    `json:"drop_low,omitempty"`          // lower bound of drop
+	DropHigh      int64    `json:"drop_high,omitempty"`         // upper bound of drop
+	EarlyDrop     int64    `json:"early_drop,omitempty"`        // entries evicted for new ones
+	NATRefused    int64    `json:"nat_refused,omitempty"`       // new entries without a NAT port
+	NATShare      float64  `json:"nat_share,omitempty"`         // of all new entries
+	NATPorts      int64    `json:"nat_ports,omitempty"`         // ports that NAT has for the load
 	MemoryBytes   int64    `json:"memory_bytes,omitempty"`      // entries at the peak, and the hash
-	// PeakError is measured / predicted - 1 of the peak; nil where one of the two is missing.
+	// PeakError is measured / predicted - 1 of the peak; nil where one of the two is missing or 0.
 	PeakError *float64 `json:"peak_error,omitempty"`
 	FullError *float64 `json:"full_error,omitempty"` // the same of seconds_to_full
-	// DropError is the same of drop; nil where the load repeats refused packets (SYNs).
+	// DropError is the same of drop; nil where the pace of the load is not known.
 	DropError *float64 `json:"drop_error,omitempty"`
 }
 

@@ -7,101 +7,157 @@ import (
 	"math"
 
 	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/internal/occupancy"
 )
 
-// Demand is the load of a [Plan]: what a table has to carry.
+// Demand is the load of a [Plan], and the machine that has to carry it.
 type Demand struct {
-	Rate      float64 // new connections or flows per second
-	Residence float64 // seconds from the first packet to the last, and the timeout that follows
-	Held      int64   // entries open all the time beside those
-	// Entries and Seconds bound the load; 0: unbounded. Entries without a rate come all at once.
-	Entries int64
-	Seconds float64
+	Offer Offer
 	// Fill is the share of max that the peak may take; 0: 0.75, where the first alert fires.
 	Fill        float64
 	Kernel      kernels.Version
 	MemoryBytes int64 // MemTotal of the machine
 	ObjectBytes int64 // size of an entry's slab object; 0: that of a current kernel
+	// Given is the table to judge; a zero field is the kernel's own.
+	Given kernels.Size
+}
+
+// Offer is a load that a plan sizes a table for.
+type Offer interface {
+	// Predict predicts the load's effect on a table of the given size; Max 0: without limit.
+	Predict(size kernels.Size) Prediction
+	// Shorter returns the load with all timeouts multiplied by a factor; nil where it cannot.
+	Shorter(factor float64) Offer
+	// Words names the load: "2000/s for 120 s".
+	Words() string
 }
 
 // Plan is the answer to a [Demand].
 type Plan struct {
-	Default       kernels.Size `json:"default"`        // the kernel's own default
-	AtDefault     Prediction   `json:"at_default"`     // the load's effect there
-	Folk          int64        `json:"folk_max"`       // result of the guides' formula
-	Size          kernels.Size `json:"size"`           // carries the load
-	AtSize        Prediction   `json:"at_size"`        // the load's effect there
-	Memory        int64        `json:"memory"`         // bytes of a full table and hash, at Size
-	DefaultMemory int64        `json:"default_memory"` // the same at Default
-	MemoryPart    float64      `json:"memory_part"`    // of the machine's memory
-	Sysctl        []string     `json:"sysctl"`         // for sysctl.d; none: the default suffices
-	Notes         []string     `json:"notes"`          // reasons, in sentences
+	Default   kernels.Size `json:"default"`    // the kernel's own default
+	AtDefault Prediction   `json:"at_default"` // the load's effect there
+	// Given is the table that was asked about, as the kernel rounds it; nil without one.
+	Given         *kernels.Size `json:"given,omitempty"`
+	AtGiven       *Prediction   `json:"at_given,omitempty"`     // the load's effect there
+	Folk          int64         `json:"folk_max"`               // result of the guides' formula
+	Size          kernels.Size  `json:"size"`                   // carries the load
+	AtSize        Prediction    `json:"at_size"`                // the load's effect there
+	Memory        int64         `json:"memory"`                 // bytes of a full table, at Size
+	DefaultMemory int64         `json:"default_memory"`         // the same at Default
+	GivenMemory   int64         `json:"given_memory,omitempty"` // the same at Given
+	MemoryPart    float64       `json:"memory_part"`            // of the machine's memory
+	// Shorter is the factor for all timeouts with which the present table would carry the load; 0:
+	// it carries it, or no timeout helps.
+	Shorter float64  `json:"shorter,omitempty"`
+	Sysctl  []string `json:"sysctl"` // for sysctl.d; none: the present table suffices
+	Notes   []string `json:"notes"`  // reasons, in sentences
 }
+
+// bucketMultiple is the number of buckets in a page of 4 KiB. The kernel's hash fills whole pages.
+const bucketMultiple = 512
+
+// largestBuckets is the most buckets that the kernel takes and that fill whole pages.
+const largestBuckets = kernels.LargestBuckets / bucketMultiple * bucketMultiple
 
 // MakePlan sizes the table for a load; a load without bounds goes on forever.
 //
-// The peak is that of [Predict] for a table without limit: it includes the expired entries that the
-// kernel still counts, so it is more than rate x residence. Since those depend on the number of
+// The peak is that of a simulation with a table without limit: it includes the expired entries that
+// the kernel still counts, so it is more than rate x residence. Since those depend on the number of
 // buckets, which follows from max, MakePlan raises the two together until they fit.
 func MakePlan(d Demand) (Plan, error) {
 	d.Fill = cmp.Or(d.Fill, 0.75)
 	refused := ""
 	switch {
-	case d.Rate < 0 || d.Held < 0 || d.Residence < 0 || d.Entries < 0 || d.Seconds < 0:
-		refused = "rate, residence and held entries cannot be negative"
-	case d.Rate == 0 && d.Held == 0 && d.Entries == 0:
-		refused = "there is no load, neither a rate nor held entries"
-	case d.Rate > 0 && d.Residence == 0:
-		refused = "a rate needs the residence of an entry"
 	case d.Fill <= 0 || d.Fill > 1:
 		refused = fmt.Sprintf("the fill %v is not a share above 0 and up to 1", d.Fill)
 	case d.MemoryBytes <= 0:
 		refused = "the memory of the machine is not known"
+	case d.Given.Max > math.MaxInt32:
+		refused = fmt.Sprintf("nf_conntrack_max is at most %d, not %d",
+			math.MaxInt32, d.Given.Max)
+	case d.Given.Buckets > largestBuckets:
+		refused = fmt.Sprintf("nf_conntrack_buckets is at most %d (INT_MAX / 8, in whole "+
+			"pages), not %d", int64(largestBuckets), d.Given.Buckets)
 	}
 	if refused != "" {
 		return Plan{}, errors.New("planning a table: " + refused)
 	}
 	p := Plan{Default: kernels.DefaultSize(d.Kernel, d.MemoryBytes)}
-	p.Folk, p.Size, p.AtDefault = kernels.FolkMax(d.MemoryBytes), p.Default, d.predict(p.Default)
-	if p.AtDefault.Overflow > 0 || float64(p.AtDefault.Peak) > d.Fill*float64(p.Default.Max) {
+	p.Folk, p.AtDefault = kernels.FolkMax(d.MemoryBytes), d.Offer.Predict(p.Default)
+	p.DefaultMemory = p.Default.Bytes(d.ObjectBytes)
+	if d.Given != (kernels.Size{}) {
+		buckets := cmp.Or(d.Given.Buckets, p.Default.Buckets)
+		given := kernels.Size{
+			Max:     cmp.Or(d.Given.Max, p.Default.Max),
+			Buckets: kernels.RoundBuckets(buckets, bucketMultiple),
+		}
+		at := d.Offer.Predict(given)
+		p.Given, p.AtGiven, p.GivenMemory = &given, &at, given.Bytes(d.ObjectBytes)
+	}
+	present, at := p.Present()
+	p.Size, p.AtSize = present, at
+	if !d.carries(at, present) {
 		var err error
 		if p.Size, err = d.size(); err != nil {
 			return Plan{}, err
 		}
-	}
-	p.AtSize = d.predict(p.Size)
-	p.Memory, p.DefaultMemory = p.Size.Bytes(d.ObjectBytes), p.Default.Bytes(d.ObjectBytes)
-	p.MemoryPart = float64(p.Memory) / float64(d.MemoryBytes)
-	if p.Size != p.Default {
+		p.AtSize, p.Shorter = d.Offer.Predict(p.Size), d.shorter(present)
 		p.Sysctl = sysctlLines(d.Kernel, p.Size)
 	}
+	p.Memory = p.Size.Bytes(d.ObjectBytes)
+	p.MemoryPart = float64(p.Memory) / float64(d.MemoryBytes)
 	p.Notes = planNotes(d, p)
 	return p, nil
 }
 
-// predict predicts the load at a table of the given size.
-func (d Demand) predict(size kernels.Size) Prediction {
-	e := Expectation{
-		Rate: d.Rate, Residence: d.Residence, Baseline: capped(d.Held, size.Max),
-		Entries: d.Entries, Duration: d.Seconds,
-		Max: size.Max, Buckets: size.Buckets, ObjectBytes: d.ObjectBytes,
+// Present returns the table that the machine has: the given one, or the kernel's own.
+func (p Plan) Present() (kernels.Size, Prediction) {
+	if p.Given != nil {
+		return *p.Given, *p.AtGiven
 	}
-	p := Predict(e)
-	p.Overflow += d.Held - e.Baseline
-	return p
+	return p.Default, p.AtDefault
 }
 
-// size returns the smallest power of two that carries the load, with as many buckets.
+func (d Demand) carries(at Prediction, size kernels.Size) bool {
+	return at.Overflow == 0 && at.SecondsToFull == nil &&
+		float64(at.PeakHigh) <= d.Fill*float64(size.Max)
+}
+
+// size returns the smallest power of two that carries the load, with as many buckets as the kernel
+// takes.
 func (d Demand) size() (kernels.Size, error) {
-	for n := int64(1024); n <= math.MaxInt32; n *= 2 {
-		free := d.predict(kernels.Size{Buckets: n})
-		if float64(free.Peak) <= d.Fill*float64(n) {
-			return kernels.Size{Max: n, Buckets: n}, nil
+	for n := int64(1024); n <= 1<<31; n *= 2 {
+		size := kernels.Size{Max: min(n, math.MaxInt32), Buckets: min(n, largestBuckets)}
+		free := d.Offer.Predict(kernels.Size{Buckets: size.Buckets})
+		if float64(free.PeakHigh) <= d.Fill*float64(size.Max) {
+			return size, nil
+		}
+		// The living do not depend on the number of buckets.
+		for float64(2*n)*d.Fill < float64(free.Alive) {
+			n *= 2
 		}
 	}
-	return kernels.Size{}, fmt.Errorf("planning a table: %v/s for %v s and %d held entries need "+
-		"more than %d entries, the most that the kernel takes",
-		d.Rate, d.Residence, d.Held, math.MaxInt32)
+	return kernels.Size{}, fmt.Errorf("planning a table: %s need more than %d entries, the most "+
+		"that the kernel takes", d.Offer.Words(), math.MaxInt32)
+}
+
+// shorter returns the largest factor for all timeouts with which a table carries the load, in steps
+// of a hundredth; 0: none does.
+func (d Demand) shorter(size kernels.Size) float64 {
+	low, high := 0, 100
+	for high-low > 1 {
+		mid := (low + high) / 2
+		offer := d.Offer.Shorter(float64(mid) / 100)
+		if offer == nil {
+			return 0
+		}
+		if d.carries(offer.Predict(size), size) {
+			low = mid
+		} else {
+			high = mid
+		}
+	}
+	return float64(low) / 100
 }
 
 // sysctlLines returns the lines that set a size. The number of buckets, a sysctl in the initial
@@ -118,39 +174,100 @@ func sysctlLines(v kernels.Version, size kernels.Size) []string {
 // planNotes explains the plan, and where the usual sources differ.
 func planNotes(d Demand, p Plan) []string {
 	var notes phrases
-	own, a := "The kernel's own table of "+Entries(p.Default.Max)+" ", p.AtDefault
+	present, at := p.Present()
+	own := "The kernel's own table of " + Entries(present.Max) + " "
+	if p.Given != nil {
+		own = "The given table of " + Entries(present.Max) + " "
+	}
 	switch {
-	case p.Size == p.Default:
-		notes.add("%scarries this: its peak is %s.", own, Count(a.Peak))
-	case a.SecondsToFull != nil:
+	case p.Size == present:
+		notes.add("%scarries this: its peak is %s.", own, Count(at.Peak))
+	case at.SecondsToFull != nil && *at.SecondsToFull == 0:
+		notes.add("%sis full with the entries that are open all the time.", own)
+	case at.SecondsToFull != nil:
 		notes.add("%sis full after %s s; it sustains %s new ones per second.",
-			own, Figure(*a.SecondsToFull), Figure(a.Sustainable))
-	case a.Overflow > 0 && d.Rate == 0 && d.Entries > 0:
-		notes.add("%sdoes not hold the %s of this load. How fast they come is not known, so that "+
-			"none is taken to expire meanwhile.", own, Count(d.Entries))
-	case a.Overflow > 0:
-		notes.add("%sdoes not hold the entries that are open all the time.", own)
+			own, Figure(*at.SecondsToFull), Figure(at.Sustainable))
+	case at.Overflow > 0:
+		notes.add("%sdoes not hold the %s of this load. How fast they come is not known.",
+			own, Count(at.Alive+at.Overflow))
 	default:
-		notes.add("%sis filled to %s.", own, Percent(fillOf(a.Peak, p.Default.Max)))
+		notes.add("%sis filled to %s.", own, Percent(fillOf(at.PeakHigh, present.Max)))
+	}
+	if d.Given.Buckets > 0 && present.Buckets != d.Given.Buckets {
+		notes.add("The kernel makes %s buckets of %s: it allocates the hash in whole pages of %d.",
+			Count(present.Buckets), Count(d.Given.Buckets), bucketMultiple)
+	}
+	if note := cmp.Or(p.AtSize.NATNote(), at.NATNote()); note != "" {
+		notes = append(notes, note)
 	}
 	if expired := p.AtSize.Peak - p.AtSize.Alive; expired > p.AtSize.Alive/20 {
 		notes.add("Of the peak of %s, %s have expired: the kernel counts them until a packet of a "+
 			"new flow walks their bucket or the next garbage collection comes, up to a minute "+
 			"later.", Entries(p.AtSize.Peak), Count(expired))
 	}
-	if share := RefusedShare(p.Default.Max, p.Default.Buckets); p.Size != p.Default {
-		notes.add("At its limit the default table refuses %s of the new entries of an unanswered "+
+	if float64(p.AtSize.PeakHigh) > 1.01*float64(p.AtSize.PeakLow) {
+		notes.add("The peak is between %s and %s: the time of the next garbage collection, or the "+
+			"pace of the load, decides.", Count(p.AtSize.PeakLow), Entries(p.AtSize.PeakHigh))
+	}
+	if p.Shorter > 0 {
+		notes.add("Without a larger table, shorter timeouts would do: %s.",
+			d.Offer.Shorter(p.Shorter).Words())
+	}
+	if share := occupancy.RefusedShare(present.Max, present.Buckets); p.Size != present {
+		notes.add("At its limit the present table refuses %s of the new entries of an unanswered "+
 			"flood (drop) and evicts for the others (early_drop); while all entries are ASSURED "+
 			"it refuses all.", Percent(share))
 	}
+	if p.Given != nil {
+		notes = append(notes, d.memoryNotes("The given table", *p.Given)...)
+	}
+	if p.Size != present {
+		notes = append(notes, d.memoryNotes("The table for this load", p.Size)...)
+	}
 	notes = append(notes, sizingRule(d.Kernel, d.MemoryBytes), folkNote(d, p))
-	if p.Size != p.Default {
+	if p.Size.Buckets < p.Size.Max && p.Size != present {
+		notes.add("The kernel takes no more than %s buckets (INT_MAX / 8).", Count(largestBuckets))
+	}
+	if p.Size != present {
 		notes.add("Buckets are raised along with max: setting one does not change the other, and " +
 			"long chains cost CPU time and from 5.15 on entries (chain_toolong).")
 		notes.add("%s can be set in the initial network namespace only, and both only once "+
 			"nf_conntrack is loaded: list the module in /etc/modules-load.d.", kernels.KeyBuckets)
 	}
 	return notes
+}
+
+// memoryNotes says where a table does not fit the memory of the machine, and which one does. Only a
+// full table takes it all; the hash takes its part at once.
+func (d Demand) memoryNotes(which string, size kernels.Size) (notes phrases) {
+	full, hash := size.Bytes(d.ObjectBytes), kernels.Size{Buckets: size.Buckets}.Bytes(0)
+	switch half := d.MemoryBytes / 2; {
+	case hash > half:
+		notes.add("%s does not fit: its hash alone takes %s of the %s of memory.",
+			which, Bytes(hash), Bytes(d.MemoryBytes))
+	case full > d.MemoryBytes:
+		notes.add("%s does not fit: full, it takes %s, and the machine has %s.",
+			which, Bytes(full), Bytes(d.MemoryBytes))
+	case full > half:
+		notes.add("%s takes %s of the machine's memory when it is full.",
+			which, Percent(float64(full)/float64(d.MemoryBytes)))
+		return notes
+	default:
+		return nil
+	}
+	fits := int64(bucketMultiple)
+	for (kernels.Size{Max: 2 * fits, Buckets: 2 * fits}).Bytes(d.ObjectBytes) <= d.MemoryBytes/2 {
+		fits *= 2
+	}
+	most := kernels.Size{Max: fits, Buckets: fits}
+	words := fmt.Sprintf("%s in as many buckets take half of the memory at most", Entries(fits))
+	switch factor := d.shorter(most); {
+	case d.carries(d.Offer.Predict(most), most):
+		words += ", and carry this load"
+	case factor > 0:
+		words += "; with shorter timeouts they would do: " + d.Offer.Shorter(factor).Words()
+	}
+	return append(notes, words+".")
 }
 
 // sizingRule words the rule of [kernels.DefaultSize] that a kernel follows with this much memory.
@@ -213,181 +330,3 @@ type Forecast struct {
 
 // Fill returns the predicted peak as a share of max, 0 without a limit.
 func (f Forecast) Fill() float64 { return fillOf(f.Prediction.Peak, f.Table.Max) }
-
-// Expectation is what is known of a load and of the DUT before a trial. Times are in seconds.
-type Expectation struct {
-	// Entries is the number of entries that the load will ask for; 0: as many as fit into Duration.
-	Entries  int64
-	Rate     float64 // new entries per second; 0: unlimited (a closed loop)
-	Duration float64 // of the load; 0: until all Entries were asked for, or forever
-	// Residence is the life of an entry: from its first packet to its last, and the timeout then.
-	Residence float64
-	Baseline  int64 // entries before the load, which stay
-	Max       int64 // 0: unlimited
-	Buckets   int64
-	// Assured tells that the entries become ASSURED, so that the kernel evicts none (early_drop).
-	Assured     bool
-	ObjectBytes int64 // size of an entry's slab object; 0: that of a current kernel
-	// NextScan is the time from the start of the load to the kernel's next garbage collection; nil
-	// stands for one that begins with the load and waits its longest ([idleScan]). The kernel scans
-	// one second after the module was loaded, and then once a minute while idle.
-	NextScan *float64
-	Hertz    int // CONFIG_HZ, which enters the rounding of the scan interval; 0: 250
-}
-
-// Predict predicts what a load will do to the table.
-//
-// The number of living entries follows Little's law: rate x residence. The count that the kernel
-// limits is higher, since it includes expired entries until something frees them: the walk of a
-// bucket by a packet of an unknown flow, which frees all expired entries of that bucket, or the
-// garbage collector, whose next scan comes after the mean remaining life of the entries and the
-// bias of an idle kernel (from 5.19 and the stable kernels with the same fix; see scanInterval).
-// With many buckets and short timeouts the expired entries outnumber the living.
-//
-// The simulation assumes even arrivals and random hashes. Without a rate it assumes that all
-// entries are made at once, which is the upper bound.
-func Predict(e Expectation) Prediction {
-	p := Prediction{Rate: e.Rate, Residence: e.Residence}
-	if e.Residence > 0 && e.Max > 0 {
-		p.Sustainable = float64(e.Max) / e.Residence
-	}
-	if e.Max > 0 && e.Buckets > 0 {
-		p.RefusedShare = RefusedShare(e.Max, e.Buckets)
-	}
-	if e.Rate > 0 && e.Residence > 0 {
-		simulate(e, &p)
-	} else { // the bound for an unknown rate: nothing expires while the load lasts
-		want := e.Baseline + e.Entries
-		p.Alive = capped(want, e.Max)
-		p.Peak, p.Overflow = p.Alive, want-p.Alive
-	}
-	p.Drop = p.Overflow
-	if !e.Assured && p.RefusedShare > 0 {
-		p.Drop = int64(math.Round(p.RefusedShare * float64(p.Overflow)))
-	}
-	p.MemoryBytes = kernels.Size{Max: p.Peak, Buckets: e.Buckets}.Bytes(e.ObjectBytes)
-	return p
-}
-
-// simulate follows the table through the load in small steps.
-func simulate(e Expectation, p *Prediction) {
-	duration := e.Duration
-	if e.Entries > 0 && (duration <= 0 || float64(e.Entries)/e.Rate < duration) {
-		duration = float64(e.Entries) / e.Rate
-	}
-	// After three lives and ten idle scans the table repeats itself.
-	settled := 3*e.Residence + 10*idleScan
-	if duration <= 0 {
-		duration = settled
-	}
-	p.Alive = capped(e.Baseline+int64(math.Round(e.Rate*min(duration, e.Residence))), e.Max)
-
-	horizon := min(duration, settled)
-	step := max(0.01, min(horizon/100_000, e.Residence/100))
-	steps := int(math.Ceil(horizon / step))
-	life := max(1, int(math.Round(e.Residence/step)))
-	admitted := make([]float64, steps)
-	room := math.Inf(1)
-	if e.Max > 0 {
-		room = float64(e.Max - e.Baseline)
-	}
-	scan := idleScan
-	if e.NextScan != nil {
-		scan = *e.NextScan
-	}
-	var alive, expired, peak, overflow, overflowed float64
-	for i := range steps {
-		now := float64(i) * step
-		offered := e.Rate * min(step, horizon-now)
-		if i >= life {
-			alive -= admitted[i-life]
-			expired += admitted[i-life]
-		}
-		if now >= scan {
-			expired = 0
-			scan = now + scanInterval(alive, e.Residence, now, e.Hertz)
-		}
-		if e.Buckets > 0 {
-			// Each new flow walks one bucket, and an entry is in two.
-			expired *= math.Exp(-2 * offered / float64(e.Buckets))
-		}
-		admitted[i] = min(offered, max(0, room-alive-expired))
-		if refused := offered - admitted[i]; refused > 0 {
-			overflow += refused
-			if p.SecondsToFull == nil {
-				p.SecondsToFull = &now
-			}
-			if e.Buckets > 0 {
-				// Early drop searches earlyDropBuckets, and frees the expired entries there.
-				expired *= math.Exp(-2 * earlyDropBuckets * refused / float64(e.Buckets))
-			}
-		}
-		alive += admitted[i]
-		peak = max(peak, alive+expired)
-		if now < horizon/2 {
-			overflowed = overflow
-		}
-	}
-	// The overflow continues as in the second half.
-	overflow += (overflow - overflowed) / (horizon / 2) * (duration - horizon)
-	p.Peak = capped(e.Baseline+int64(math.Round(peak)), e.Max)
-	p.Overflow = int64(math.Round(overflow))
-}
-
-func capped(n, limit int64) int64 {
-	if limit > 0 {
-		return min(n, limit)
-	}
-	return n
-}
-
-// earlyDropBuckets is the number of buckets that early drop searches (NF_CT_EVICTION_RANGE).
-const earlyDropBuckets = 8
-
-// RefusedShare returns the share of the new entries at a full table that the kernel refuses (drop)
-// rather than admits for an evicted one (early_drop), when no entry is ASSURED: a SYN or unreplied
-// UDP flood. The kernel searches 8 buckets, and evicts all entries of the first that holds any.
-// With max entries in random buckets, each in two, a bucket holds 2 max / buckets on average, so
-// all 8 are empty with probability exp(-16 max / buckets): never at max = buckets, mostly at 32
-// buckets for each entry. ASSURED entries are never evicted: all is refused.
-func RefusedShare(max, buckets int64) float64 {
-	inBucket := 2 * float64(max) / float64(buckets)
-	empty := math.Exp(-earlyDropBuckets * inBucket)
-	evicted := inBucket / -math.Expm1(-inBucket) // by one search that finds any
-	return empty / (empty + (1-empty)*evicted)
-}
-
-// idleScan is the time, in seconds, between two scans of an idle table (GC_SCAN_INTERVAL_MAX).
-const idleScan = 60.0
-
-// scanInterval returns how many seconds the kernel waits from the scan of a table to the next.
-// alive entries, each of which lives for residence seconds, were made evenly over the last span
-// seconds.
-//
-// gc_worker keeps a running mean of the entries' remaining timeouts in whole jiffies. It starts as
-// if 100 entries had 60 s left, visits each entry twice (both directions are in the hash), and
-// stops moving when the difference is smaller than the number of entries visited, since the
-// division truncates. At 250 Hz that leaves it about 5 s above the true mean.
-func scanInterval(alive, residence, span float64, hertz int) float64 {
-	span = min(span, residence)
-	if alive < 1 || residence-span/2 >= idleScan {
-		return idleScan
-	}
-	if hertz <= 0 {
-		hertz = 250
-	}
-	hz := float64(hertz)
-	most, least := residence*hz, max(1, residence-span)*hz
-	mean, met := math.Trunc(idleScan*hz), 100.0
-	// Entries come in the order of their hashes: the golden ratio's multiples mix their ages.
-	at := 0.0
-	for left := 2 * alive; left >= 1 && met < max(mean-least, most-mean); left-- {
-		if at += math.Phi - 1; at >= 1 {
-			at--
-		}
-		remains := math.Trunc(max(hz, most-at*span*hz))
-		met++
-		mean += math.Trunc((remains - mean) / met)
-	}
-	return min(idleScan, max(1, mean/hz))
-}

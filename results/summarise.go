@@ -65,7 +65,7 @@ func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 		if p.SecondsToFull != nil && c.SecondsToFull != nil {
 			p.FullError = relativeError(*c.SecondsToFull, *p.SecondsToFull)
 		}
-		if !t.retries() {
+		if p.Rate > 0 {
 			p.DropError = relativeError(float64(c.Drop), float64(p.Drop))
 		}
 	}

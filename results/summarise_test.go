@@ -47,7 +47,7 @@ func series() []Sample {
 func TestSummarise(t *testing.T) {
 	trial := Trial{
 		Seconds: 2, Entries: failing(unitFlows, 1000, 0),
-		Prediction: &Prediction{Peak: 800, SecondsToFull: s(0.5), Drop: 100},
+		Prediction: &Prediction{Peak: 800, SecondsToFull: s(0.5), Rate: 2000, Drop: 100},
 	}
 	Summarise(&trial, series(), []ProbeSample{
 		{Seconds: 0.1, Millis: 1, OK: true},
@@ -93,8 +93,8 @@ func TestSummarise(t *testing.T) {
 		}
 	}
 	predicted := Prediction{
-		Peak: 800, SecondsToFull: s(0.5), Drop: 100, PeakError: s(0.25), FullError: s(0.3),
-		DropError: s(-0.05),
+		Peak: 800, SecondsToFull: s(0.5), Rate: 2000, Drop: 100, PeakError: s(0.25),
+		FullError: s(0.3), DropError: s(-0.05),
 	}
 	if diff := cmp.Diff(predicted, *trial.Prediction, nearly); diff != "" {
 		t.Error(diff)

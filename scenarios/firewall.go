@@ -123,8 +123,6 @@ const mostPorts = 16
 // flows returns the first packets of an entry, as the DUT's rules see them: one for each family and
 // port.
 func (e Entry) flows(topology Topology, c *Configuration) (list []rules.Flow) {
-	names := c.Interfaces(topology)
-	in := func(link string) []string { return []string{names[link], "${" + link + ".interface}"} }
 	ports := e.Ports.Expand()
 	if e.Port != 0 {
 		ports = []uint16{uint16(e.Port)}
@@ -134,36 +132,34 @@ func (e Entry) flows(topology Topology, c *Configuration) (list []rules.Flow) {
 	}
 	for _, family := range topology.Families {
 		for i := range min(len(ports), mostPorts) {
-			flow := rules.Flow{
-				Family: ruleFamilies[family], Protocol: e.Transport(),
-				Port: ports[i*len(ports)/min(len(ports), mostPorts)],
-				SYN:  e.Generator == SYN, In: in(nodeClient),
-			}
-			if flow.Protocol == "icmp" && family == IPv6 {
-				flow.Protocol = "icmpv6"
-			}
-			translated := c.NAT == DNAT || c.NAT == Redirect // to the DUT, for the rules to lead on
-			switch {
-			case e.From == nodeDUT && e.Target == nodeDUT:
-				flow.Local, flow.Loopback = true, true
-			case e.From == nodeDUT:
-				flow.Local, flow.In, flow.Out = true, nil, in(nodeServer)
-			case topology.Kind == Router && e.Target != nodeDUT && !translated:
-				flow.Through, flow.Out = true, in(nodeServer)
-			}
-			list = append(list, flow)
+			port := ports[i*len(ports)/min(len(ports), mostPorts)]
+			list = append(list, e.Flow(topology, c, family, port))
 		}
 	}
 	return list
 }
 
-// directions judges a flow and the answers to it. Packets that loop back keep what OUTPUT decided.
-func (f firewall) directions(flow rules.Flow) (there, back rules.Fate) {
-	there = f.Fate(flow)
-	if flow.Loopback {
-		return there, there
+// Flow returns the first packet of an entry to a port, as the rules of a DUT see it.
+func (e Entry) Flow(topology Topology, c *Configuration, family Family, port uint16) rules.Flow {
+	names := c.Interfaces(topology)
+	in := func(link string) []string { return []string{names[link], "${" + link + ".interface}"} }
+	flow := rules.Flow{
+		Family: ruleFamilies[family], Protocol: e.Transport(), Port: port,
+		SYN: e.Generator == SYN, In: in(nodeClient),
 	}
-	return there, f.Fate(flow.Answer())
+	if flow.Protocol == "icmp" && family == IPv6 {
+		flow.Protocol = "icmpv6"
+	}
+	translated := c.NAT == DNAT || c.NAT == Redirect // to the DUT, for the rules to lead on
+	switch {
+	case e.From == nodeDUT && e.Target == nodeDUT:
+		flow.Local, flow.Loopback = true, true
+	case e.From == nodeDUT:
+		flow.Local, flow.In, flow.Out = true, nil, in(nodeServer)
+	case topology.Kind == Router && e.Target != nodeDUT && !translated:
+		flow.Through, flow.Out = true, in(nodeServer)
+	}
+	return flow
 }
 
 // guideRules warns of rules that the kernel accepts but that do not do what their author expects.
@@ -214,7 +210,7 @@ func guideDirections(p *problems, f firewall, r *Resolved, topology Topology) {
 					continue // SYNs alone: SYNPROXY makes the entry after the handshake
 				}
 				for _, flow := range aboutRule(rule, topology, &r.DUT) {
-					there, back := f.directions(flow)
+					there, back := f.Directions(flow)
 					one := cmp.Or(there.Exempting.Rule, back.Exempting.Rule)
 					if one != rule || told[rule] ||
 						(there.Untracked > rules.Never) == (back.Untracked > rules.Never) {
@@ -263,7 +259,7 @@ func guideLoad(p *problems, f firewall, r *Resolved, topology Topology, at Posit
 		}
 		loads++
 		for _, flow := range e.flows(topology, &r.DUT) {
-			there, back := f.directions(flow)
+			there, back := f.Directions(flow)
 			met = met || there.Met || back.Met
 			if there.Refused == rules.Surely && !told[there.Refusing] {
 				told[there.Refusing] = true
@@ -377,14 +373,14 @@ type Passage struct {
 
 // Passage asks the rules of the scenario about the load.
 func (r Resolved) Passage(topology Topology) (passage Passage) {
-	f := firewall{Ruleset: r.DUT.Ruleset()}
+	f := r.DUT.Ruleset()
 	all, refused, oneWay, some := true, true, false, false
 	for _, e := range r.Workload {
 		if e.Probe != "" {
 			continue
 		}
 		for _, flow := range e.flows(topology, &r.DUT) {
-			there, back := f.directions(flow)
+			there, back := f.Directions(flow)
 			if e.Silent || e.Crafted {
 				back.Untracked = there.Untracked // no answer, or none that matters
 			}

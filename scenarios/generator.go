@@ -26,7 +26,7 @@ type GeneratorFact struct {
 	// Crafted says that the packets always come from addresses that no host owns.
 	Crafted bool
 	// Timeout is the kernel's timeout for the state that the load leaves an entry in, without the
-	// prefix of its name. Where it is [TimeWait], that state depends on how the connection ends.
+	// prefix of its name. Where it is [timeWait], that state depends on how the connection ends.
 	Timeout string
 	Assured bool // the entries become ASSURED at once, if a listener answers
 
@@ -34,23 +34,23 @@ type GeneratorFact struct {
 	closes []Close  // how a connection may end; none where there are no connections to end
 }
 
-// TimeWait is the timeout of a connection that both sides ended by FIN.
-const TimeWait = "tcp_timeout_time_wait"
+// timeWait is the timeout of a connection that both sides ended by FIN.
+const timeWait = "tcp_timeout_time_wait"
 
 // generators has the generators in the order of the documentation.
 var generators = []GeneratorFact{
 	{
-		Generator: HTTP, Transport: "tcp", Timeout: TimeWait, Assured: true,
+		Generator: HTTP, Transport: "tcp", Timeout: timeWait, Assured: true,
 		keys:   append(socketKeys, "requests", "close", "keep-alive", "answer-delay"),
 		closes: []Close{CloseFIN, CloseRST},
 	},
 	{
-		Generator: TCP, Transport: "tcp", Timeout: TimeWait, Assured: true,
+		Generator: TCP, Transport: "tcp", Timeout: timeWait, Assured: true,
 		keys:   append(socketKeys, "connections", "close", "at-once", "lifetime", "greeting"),
 		closes: []Close{CloseFIN, CloseRST, CloseAbandon, CloseHalf},
 	},
 	{
-		Generator: Hold, Transport: "tcp", Timeout: "tcp_timeout_established", Assured: true,
+		Generator: Hold, Transport: "tcp", Timeout: timeWait, Assured: true,
 		keys:   append(socketKeys, "connections", "close", "interval", "lifetime", "greeting"),
 		closes: []Close{CloseFIN, CloseRST, CloseAbandon, CloseHalf},
 	},
@@ -65,7 +65,7 @@ var generators = []GeneratorFact{
 	},
 	{
 		Generator: Handshake, Transport: "tcp", Crafted: true,
-		Timeout: "tcp_timeout_established", Assured: true,
+		Timeout: timeWait, Assured: true,
 		keys:   append(portKeys, "flows", "timeout", "close", "lifetime"),
 		closes: []Close{CloseFIN, CloseRST, CloseAbandon},
 	},

@@ -2,7 +2,9 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -15,26 +17,45 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
+// planFlags are the flags of ctload plan.
+type planFlags struct {
+	demand     results.Demand
+	flows      results.Flows
+	rates      []float64
+	residences []string
+	kernel     string
+	format     string
+	write      string
+	width      widthFlags
+}
+
+// loadFlags describe a load and its machine, which an experiment gives itself.
+var loadFlags = []string{
+	"rate", "residence", "held", "nat-ports", "max", "buckets", "memory", "kernel", "write",
+}
+
 func planCommand() *cobra.Command {
-	var demand results.Demand
-	var residence, kernel, format string
-	var width widthFlags
+	var p planFlags
 	cmd := &cobra.Command{
 		Use:   "plan [EXPERIMENT | --rate N --residence T]",
-		Short: "the arithmetic alone: what a load needs, as sysctl lines",
-		Long: `Predicts what a load makes of the table (Little's law: entries = rate x residence,
-and what the kernel still counts after that), and prints the max and the number of buckets that
-hold it. With an experiment, it does so for each scenario, and boots nothing.
+		Short: "what a load needs, simulated, as sysctl lines",
+		Long: `Simulates what a load makes of the table (entries = rate x residence, and what the
+kernel still counts after that), and prints the max and the number of buckets that hold it.
+Several pairs of --rate and --residence are one load. With an experiment, it does so for each
+scenario, and boots nothing.
 
   ctload plan --rate 2000 --residence time_wait            short connections, the kernel's timeout
   ctload plan --rate 2000 --residence 30s                  the same with another timeout
-  ctload plan --held 100000 --rate 50 --residence 120s     connections that stay, beside new ones
+  ctload plan --rate 500 --residence udp --rate 50 --residence time_wait --held 100k
+  ctload plan --rate 800 --residence time_wait --max 65536 --buckets 16384    a table that is set
+  ctload plan --rate 900 --residence time_wait --nat-ports 64512              NAT to one address
   ctload plan --rate 5000 --residence 30s --memory 4GiB --kernel 5.10
+  ctload plan --rate 500 --residence udp --write mine.yaml     an experiment that measures it
   ctload plan table-full                                   a shipped experiment, or a file`,
 		Args: needs(0, 1, "one experiment, or none"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
-				for _, flag := range []string{"rate", "residence", "held", "memory", "kernel"} {
+				for _, flag := range loadFlags {
 					if cmd.Flags().Changed(flag) {
 						return fmt.Errorf("--%s: the experiment gives that value", flag)
 					}
@@ -43,34 +64,59 @@ hold it. With an experiment, it does so for each scenario, and boots nothing.
 				if err != nil {
 					return err
 				}
-				list := forecast.Scenarios(plan.Experiment.Topology, plan.Scenarios, demand.Fill)
-				return reports.Forecast(cmd.OutOrStdout(), format, list, width.options())
+				list := forecast.Scenarios(
+					plan.Experiment.Topology, plan.Scenarios, p.demand.Fill)
+				return reports.Forecast(cmd.OutOrStdout(), p.format, list, p.width.options())
 			}
-			if err := readDemand(&demand, residence, kernel); err != nil {
+			if err := p.read(); err != nil {
 				return err
 			}
-			plan, err := results.MakePlan(demand)
+			plan, err := results.MakePlan(p.demand)
 			if err != nil {
 				return err
 			}
-			return reports.Plan(cmd.OutOrStdout(), format, plan, width.options())
+			if err := p.writeExperiment(plan); err != nil {
+				return err
+			}
+			return reports.Plan(cmd.OutOrStdout(), p.format, plan, p.width.options())
 		},
 	}
+	p.register(cmd)
+	return cmd
+}
+
+func (p *planFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	width.register(flags)
-	flags.Var(rateFlag(&demand.Rate), "rate", "new connections or flows, as 2000/s or 2000")
-	flags.Var(textFlag(&residence, "duration or state", "120s or time_wait"), "residence",
+	p.width.register(flags)
+	rate := &flagValue{kind: "rate", read: func(text string) error {
+		var rate scenarios.Rate
+		err := rate.UnmarshalText([]byte(text))
+		p.rates = append(p.rates, float64(rate))
+		return err
+	}}
+	flags.Var(rate, "rate",
+		"new connections or flows, as 2000/s or 2000; once for each --residence")
+	var last string
+	residence := textFlag(&last, "duration or state", "120s or time_wait")
+	flags.Var(residence.repeatable(&p.residences), "residence",
 		"life of an entry: its connection and the timeout after it, as 120s, or a state, as "+
 			"time_wait, syn_sent, established, udp")
-	flags.Var(countFlag(&demand.Held, 0, mostThings), "held", "connections that stay open")
-	flags.Var(unit("share", (*scenarios.Share)(&demand.Fill)).withDefault("75%"), "fill",
+	flags.Var(countFlag(&p.flows.Held, 0, mostThings), "held", "connections that stay open")
+	flags.Var(countFlag(&p.flows.NATPorts, 1, mostThings), "nat-ports",
+		"source ports that NAT has for the load: 64512 for each of its addresses and destinations")
+	flags.Var(countFlag(&p.demand.Given.Max, 1, mostThings), "max",
+		"nf_conntrack_max of the machine (default: its kernel's own)")
+	flags.Var(countFlag(&p.demand.Given.Buckets, 1, mostThings), "buckets",
+		"nf_conntrack_buckets of the machine (default: its kernel's own)")
+	flags.Var(unit("share", (*scenarios.Share)(&p.demand.Fill)).withDefault("75%"), "fill",
 		"share of max that the peak may take; the first of the usual alerts fires at 75%")
-	flags.Var(sizeFlag(&demand.MemoryBytes), "memory",
+	flags.Var(sizeFlag(&p.demand.MemoryBytes), "memory",
 		"memory of the machine, as 4GiB (default: this one's)")
-	flags.Var(textFlag(&kernel, "version", "6.1"), "kernel",
+	flags.Var(textFlag(&p.kernel, "version", "6.1"), "kernel",
 		"version of the machine's kernel, as 6.1 (default: this one's)")
-	addFormat(flags, &format, "table", "table", "json")
-	return cmd
+	flags.Var(textFlag(&p.write, "file", "mine.yaml"), "write",
+		"write an experiment that measures this load, scaled to a lab, into a new file")
+	addFormat(flags, &p.format, "table", "table", "json")
 }
 
 // loadPlan plans an experiment for a command that does not run it.
@@ -82,22 +128,48 @@ func loadPlan(cmd *cobra.Command, name string) (*orchestrator.Plan, error) {
 	return orchestrator.NewPlan(experiment, 1)
 }
 
-// readDemand completes a demand from the flags that carry units, and from this machine.
-func readDemand(d *results.Demand, residence, kernel string) error {
+// read completes a demand from the flags that carry units, and from this machine.
+func (p *planFlags) read() error {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
 		return host(fmt.Errorf("ask for this machine's memory: %w", err))
 	}
+	d := &p.demand
 	d.MemoryBytes = cmp.Or(d.MemoryBytes, int64(info.Totalram)*int64(info.Unit))
 	var err error
-	if d.Kernel, err = kernels.Parse(cmp.Or(kernel, kernels.Running())); err != nil {
+	if d.Kernel, err = kernels.Parse(cmp.Or(p.kernel, kernels.Running())); err != nil {
 		return fmt.Errorf("--kernel: %w", err)
 	}
-	if residence == "" {
+	if rates, residences := len(p.rates), len(p.residences); rates != residences {
+		return fmt.Errorf("each --rate needs a --residence: there are %d and %d",
+			rates, residences)
+	}
+	for i, rate := range p.rates {
+		residence, state, err := forecast.ParseResidence(p.residences[i], d.Kernel)
+		if err != nil {
+			return fmt.Errorf("--residence: %w", err)
+		}
+		pair := results.Pair{Rate: rate, Residence: residence, State: state}
+		p.flows.Pairs = append(p.flows.Pairs, pair)
+	}
+	d.Offer = p.flows
+	return p.flows.Validate()
+}
+
+// writeExperiment writes an experiment that measures the load into a new file, where one is asked
+// for.
+func (p *planFlags) writeExperiment(plan results.Plan) error {
+	if p.write == "" {
 		return nil
 	}
-	if d.Residence, err = forecast.ParseResidence(residence, d.Kernel); err != nil {
-		return fmt.Errorf("--residence: %w", err)
+	text, err := forecast.Experiment(p.flows, plan)
+	if err != nil {
+		return fmt.Errorf("--write: %w", err)
 	}
-	return nil
+	file, err := os.OpenFile(p.write, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return fmt.Errorf("--write: %w", err)
+	}
+	_, err = file.WriteString(text)
+	return errors.Join(err, file.Close())
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"math"
 	"net/netip"
 	"os/exec"
@@ -11,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 )
@@ -235,100 +232,4 @@ scenarios:
 		t.Errorf("exit status %d, want %d and a word about descriptors:\n%s\n%s",
 			o.status, statusInvalid, o.stdout, o.stderr)
 	}
-}
-
-// TestPredictions compares prediction and measurement over pairs of rate and timeout, chosen so
-// that none is near the line between a table that fills and one that does not.
-func TestPredictions(t *testing.T) {
-	needsTime(t)
-	needsLab(t)
-	text := `
-experiment: predictions
-dut:
-  memory: 256MiB` + tracked + `
-  sysctl: {net.netfilter.nf_conntrack_max: 2000}
-  buckets: 2048
-workload:
-  - {generator: udp, rate: 250/s, duration: 5s, silent: true}
-recovery: 1s
-scenarios:
-`
-	timeouts := []int{4, 30}
-	if hosttest.Long() {
-		timeouts = []int{1, 4, 30}
-	}
-	for _, rate := range []int{250, 500} {
-		for _, timeout := range timeouts {
-			text += fmt.Sprintf(`  r%[1]dt%[2]d:
-    workload: [{generator: udp, rate: %[1]d/s, duration: 5s, silent: true}]
-    sysctl: {net.netfilter.nf_conntrack_udp_timeout: %[2]d}
-`, rate, timeout)
-		}
-	}
-	file := experiment(t, text)
-	// The same arithmetic without a machine.
-	var planned []results.Forecast
-	o := ctload(t, time.Minute, "plan", file, "--format", "json")
-	if json.Unmarshal([]byte(o.stdout), &planned) != nil {
-		t.Fatalf("ctload plan: exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
-	}
-	measured := measuredTrials(t, file)
-	full := 0
-	for _, plan := range planned {
-		trial, p := measured[plan.Scenario].trial, plan.Prediction
-		if p.SecondsToFull != nil {
-			full++
-		}
-		if trial.Prediction == nil {
-			t.Errorf("%s: the trial predicts nothing", plan.Scenario)
-			continue
-		}
-		// On a host so slow that the minute's garbage collection falls into the load, the trial
-		// knows better.
-		soon := ageAtLoad(trial) < 50
-		if e := math.Abs(float64(p.Peak)/float64(trial.Prediction.Peak) - 1); soon && e > 0.02 {
-			t.Errorf("%s: ctload plan says peak %d, the trial's own prediction %d",
-				plan.Scenario, p.Peak, trial.Prediction.Peak)
-		}
-		p, c := *trial.Prediction, trial.Conntrack
-		t.Logf("%s: predicted peak %d, full %v; measured %d, %v",
-			plan.Scenario, p.Peak, seconds(p.SecondsToFull), c.Peak, seconds(c.SecondsToFull))
-		// A guest that stood still, for less than would make the trial INVALID, made its entries
-		// that much later.
-		stood := max(0, c.LongestGap-0.2)
-		if e := math.Abs(float64(c.Peak)/float64(p.Peak) - 1); e > 0.10 {
-			t.Errorf("%s: peak %d, predicted %d: %.0f %% off", plan.Scenario, c.Peak, p.Peak, 100*e)
-		}
-		switch {
-		case (p.SecondsToFull == nil) != (c.SecondsToFull == nil):
-			t.Errorf("%s: full after %v, predicted %v",
-				plan.Scenario, seconds(c.SecondsToFull), seconds(p.SecondsToFull))
-		case p.SecondsToFull != nil:
-			off := math.Abs(*c.SecondsToFull - *p.SecondsToFull)
-			if off > 0.10**p.SecondsToFull+stood || p.FullError == nil {
-				t.Errorf("%s: full after %.2f s, predicted %.2f s",
-					plan.Scenario, *c.SecondsToFull, *p.SecondsToFull)
-			}
-		}
-	}
-	if full != 2 {
-		t.Errorf("%d tables were to fill, want 2 of the %d", full, len(planned))
-	}
-}
-
-// ageAtLoad returns about how long nf_conntrack had been loaded when the load began, in seconds.
-func ageAtLoad(t results.Trial) (age float64) {
-	for _, s := range t.Stages {
-		if s.Name == "configure" || s.Name == "read back" || s.Name == "baseline" {
-			age += s.Seconds
-		}
-	}
-	return age
-}
-
-func seconds(s *float64) string {
-	if s == nil {
-		return "never"
-	}
-	return fmt.Sprintf("%.2f s", *s)
 }

@@ -36,10 +36,13 @@ type State struct {
 	// Timeout is how long the entry lives after its last packet. Changes of the sysctl hold for
 	// entries that enter the state after them.
 	Timeout float64
-	// Lasts is the time until a packet moves the entry to its next state; 0: none does. An entry
-	// whose timeout is shorter expires first, and later packets make no new one.
+	// Lasts is the mean time until a packet moves the entry to its next state; 0: none does. An
+	// entry whose timeout is shorter expires first, and later packets make no new one.
 	Lasts float64
-	Class Class
+	// Spread holds quantiles of that time, each for an equal part of the entries; nil: it is Lasts
+	// for all.
+	Spread []float64
+	Class  Class
 }
 
 // Stream is a part of the load: flows that are alike.
@@ -60,8 +63,8 @@ type Stream struct {
 	Tuples int64
 	// Pool is the number of the [Input.Pools] from which each entry takes a port, from 1; 0: none.
 	Pool int
-	// Talks is how often an open connection sends, in seconds; 0: it is silent. One that talks makes
-	// a new entry where its own was removed (nf_conntrack_tcp_loose, for TCP).
+	// Talks is how often an open connection sends, in seconds; 0: it is silent. One that talks
+	// makes a new entry where its own was removed (nf_conntrack_tcp_loose, for TCP).
 	Talks float64
 	// Walks is how many buckets the kernel searches for each flow, besides finding its entry; 0
 	// stands for one, that of the first packet. NAT searches another one for a free tuple.
@@ -134,6 +137,8 @@ type Outcome struct {
 	Renewed   float64 // attempts that took over an entry
 	Drop      float64 // packets that the kernel refused, for the table or for its NAT
 	Refused   float64 // part of Drop: NAT found no port
+	Begun     float64 // flows that are tracked
+	Portless  float64 // part of Begun: those that found no port at first
 	Overflow  float64 // flows that found the table full at first, evicting ones included
 	EarlyDrop float64 // entries that a new one evicted
 	Collected float64 // entries that expired and were freed, or that the collector removed

@@ -278,12 +278,24 @@ func (s *simulation) age(stream int, now float64) {
 func (s *simulation) enter(f *flow, state int, n, now float64) {
 	c, rule := &f.states[state], f.States[state]
 	c.n += n
+	last := state+1 == len(f.states)
+	if len(rule.Spread) == 0 {
+		s.schedule(c, rule, rule.Lasts, last, n, now)
+		return
+	}
+	for _, lasts := range rule.Spread {
+		s.schedule(c, rule, lasts, last, n/float64(len(rule.Spread)), now)
+	}
+}
+
+// schedule notes when entries leave a state: to the next one when it has lasted, or by its timeout.
+func (s *simulation) schedule(c *cohorts, rule State, lasts float64, last bool, n, now float64) {
 	life, schedule := rule.Timeout, &c.expires
-	if rule.Lasts > 0 && rule.Lasts < rule.Timeout && state+1 < len(f.states) {
+	if lasts > 0 && lasts < rule.Timeout && !last {
 		if c.moves == nil {
 			c.moves = make([]float64, s.size)
 		}
-		life, schedule = rule.Lasts, &c.moves
+		life, schedule = lasts, &c.moves
 	}
 	// The entries of a tick began in its middle on average; two ticks share them, so that the mean
 	// is exact.
@@ -332,13 +344,14 @@ func (s *simulation) arrive(now float64) {
 			continue
 		}
 		s.Arrived += n
+		s.Begun += f.arriving[0]
 		searched := f.Walks
 		if searched == 0 {
 			searched = 1
 		}
 		walks += n * searched
 		n -= s.renew(f, n, now)
-		n -= s.refuse(f, n, now)
+		n -= s.refuse(f, n)
 		total += n
 	}
 	if walks > 0 && s.buckets > 0 && s.expired > 0 {
@@ -405,14 +418,15 @@ func (s *simulation) renew(f *flow, n, now float64) float64 {
 }
 
 // refuse refuses flows for which NAT has no port, and returns how many those are.
-func (s *simulation) refuse(f *flow, n, now float64) float64 {
+func (s *simulation) refuse(f *flow, n float64) float64 {
 	if f.Pool == 0 {
 		return 0
 	}
 	over := max(0, n-max(0, float64(s.Pools[f.Pool-1])-s.used[f.Pool-1]))
 	if over > 0 {
 		s.Refused += over
-		s.drop(f, over/n, now)
+		s.Portless += f.arriving[0] * over / n
+		s.drop(f, over/n)
 		f.shrink(over)
 	}
 	s.used[f.Pool-1] += n - over
@@ -420,7 +434,7 @@ func (s *simulation) refuse(f *flow, n, now float64) float64 {
 }
 
 // drop counts a share of the attempts of the tick as refused; some are repeated later.
-func (s *simulation) drop(f *flow, share, now float64) {
+func (s *simulation) drop(f *flow, share float64) {
 	for k, n := range f.arriving {
 		n *= share
 		if n == 0 {
@@ -474,7 +488,7 @@ func (s *simulation) admit(total, now float64) {
 			continue
 		}
 		if share < 1 {
-			s.drop(f, 1-share, now)
+			s.drop(f, 1-share)
 			s.release(f, n*(1-share))
 		}
 		s.Admitted += n * share

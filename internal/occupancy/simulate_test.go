@@ -13,7 +13,14 @@ func even(rate, seconds float64) func(float64) float64 {
 	return func(t float64) float64 { return rate * max(0, min(t, seconds)) }
 }
 
-func lives(timeout float64, class Class) []State { return []State{{Timeout: timeout, Class: class}} }
+func lives(timeout float64, class Class) []State {
+	return []State{{Timeout: timeout, Class: class}}
+}
+
+// alike returns one stream of even arrivals.
+func alike(rate, seconds float64, states []State) []Stream {
+	return []Stream{{Arrivals: even(rate, seconds), States: states}}
+}
 
 func near(t *testing.T, what string, got, want, within float64) {
 	t.Helper()
@@ -33,27 +40,32 @@ func TestSimulateExact(t *testing.T) {
 	}{
 		{
 			"unanswered datagrams: rate x timeout",
-			Input{Buckets: 1 << 22, Streams: []Stream{{Arrivals: even(1000, 40), States: lives(30, Evictable)}}, Until: 30},
+			Input{Buckets: 1 << 22, Streams: alike(1000, 40, lives(30, Evictable)), Until: 30},
 			30_000, 30_000, never, 0, 0, 30_000,
 		},
 		{
 			"handshakes that stay",
-			Input{Max: 4096, Buckets: 4096, Streams: []Stream{{Arrivals: even(100, 30), States: lives(432_000, Kept)}}, Until: 30},
+			Input{Max: 4096, Buckets: 4096, Until: 30,
+				Streams: alike(100, 30, lives(432_000, Kept))},
 			3000, 3000, never, 0, 0, 3000,
 		},
 		{
 			"full after max / rate, ASSURED",
-			Input{Max: 700, Buckets: 1024, Streams: []Stream{{Arrivals: even(100, 10), States: lives(120, Kept)}}, Until: 10},
+			Input{Max: 700, Buckets: 1024, Streams: alike(100, 10, lives(120, Kept)), Until: 10},
 			700, 700, 7, 300, 0, 700,
 		},
 		{
 			"a ramp fills where its integral is max",
-			Input{Max: 700, Buckets: 1024, Streams: []Stream{{Arrivals: func(t float64) float64 { return 10 * max(0, min(t, 10)) * max(0, min(t, 10)) }, States: lives(120, Kept)}}, Until: 10},
+			Input{Max: 700, Buckets: 1024, Streams: []Stream{{
+				Arrivals: func(t float64) float64 { return 10 * math.Pow(max(0, min(t, 10)), 2) },
+				States:   lives(120, Kept),
+			}}, Until: 10},
 			700, 700, math.Sqrt(70), 300, 0, 700,
 		},
 		{
 			"entries that are there already",
-			Input{Max: 1000, Buckets: 1024, Held: 400, Streams: []Stream{{Arrivals: even(100, 10), States: lives(120, Kept)}}, Until: 10},
+			Input{Max: 1000, Buckets: 1024, Held: 400, Until: 10,
+				Streams: alike(100, 10, lives(120, Kept))},
 			1000, 1000, 6, 400, 0, 1000,
 		},
 		{
@@ -72,6 +84,17 @@ func TestSimulateExact(t *testing.T) {
 			500, 500, never, 0, 0, 500,
 		},
 		{
+			"connections of different lengths",
+			Input{Buckets: 1, Streams: alike(100, 40, []State{ // each flow frees what has expired
+				{
+					Timeout: 432_000, Class: Kept, Lasts: 3,
+					Spread: []float64{0.2, 0.7, 1.4, 2.4, 3.8, 9.5},
+				},
+				{Timeout: 2, Class: Closing},
+			}), Until: 40},
+			500, 500, never, 0, 0, 500,
+		},
+		{
 			"what the kernel forgets before it closes",
 			Input{Buckets: 1 << 22, Streams: []Stream{{Arrivals: even(100, 5), States: []State{
 				{Timeout: 3, Lasts: 10, Class: Kept}, {Timeout: 120, Class: Closing},
@@ -80,36 +103,48 @@ func TestSimulateExact(t *testing.T) {
 		},
 		{
 			"as many buckets as entries: every flow evicts",
-			Input{Max: 2000, Buckets: 2048, Streams: []Stream{{Arrivals: even(1000, 10), States: lives(30, Evictable)}}, Until: 10},
+			Input{Max: 2000, Buckets: 2048, Until: 10,
+				Streams: alike(1000, 10, lives(30, Evictable))},
 			2000, 2000, 2, 0, 8000, 2000,
 		},
 		{
 			"SNAT with 400 ports",
-			Input{Max: 4096, Buckets: 4096, Pools: []int64{400}, Streams: []Stream{{Arrivals: even(200, 3), States: lives(432_000, Kept), Pool: 1}}, Until: 3},
+			Input{Max: 4096, Buckets: 4096, Pools: []int64{400}, Streams: []Stream{{
+				Arrivals: even(200, 3), States: lives(432_000, Kept), Pool: 1,
+			}}, Until: 3},
 			400, 400, never, 200, 0, 400,
 		},
 		{
 			"200 tuples, used again and again",
-			Input{Max: 4096, Buckets: 4096, Streams: []Stream{{Arrivals: even(100, 10), States: lives(120, Closing), Tuples: 200}}, Until: 10},
+			Input{Max: 4096, Buckets: 4096, Streams: []Stream{{
+				Arrivals: even(100, 10), States: lives(120, Closing), Tuples: 200,
+			}}, Until: 10},
 			200, 200, never, 0, 0, 200,
 		},
 		{
 			"a flush",
-			Input{Buckets: 1024, Streams: []Stream{{Arrivals: even(100, 10), States: lives(120, Closing)}}, Until: 10, Changes: []Change{
-				{At: 7, Remove: func(int, int) float64 { return 1 }},
-			}},
+			Input{
+				Buckets: 1024, Streams: alike(100, 10, lives(120, Closing)), Until: 10,
+				Changes: []Change{{At: 7, Remove: func(int, int) float64 { return 1 }}},
+			},
 			700, 700, never, 0, 0, 300,
 		},
 		{
 			"max raised when the table is full",
-			Input{Max: 500, Buckets: 1024, Streams: []Stream{{Arrivals: even(100, 10), States: lives(120, Kept)}}, Until: 10, Changes: []Change{
-				{When: func(m Moment) bool { return m.Drop > 0 }, At: 2, Max: 4096},
-			}},
+			Input{
+				Max: 500, Buckets: 1024, Streams: alike(100, 10, lives(120, Kept)), Until: 10,
+				Changes: []Change{
+					{When: func(m Moment) bool { return m.Drop > 0 }, At: 2, Max: 4096},
+				},
+			},
 			800, 800, 5, 200, 0, 800,
 		},
 		{
 			"a stream that joins",
-			Input{Buckets: 1024, Streams: []Stream{{Arrivals: even(100, 3), States: lives(120, Kept)}}, Until: 10, Waits: []int{0}, Changes: []Change{{At: 5, Joins: []int{0}}}},
+			Input{
+				Buckets: 1024, Streams: alike(100, 3, lives(120, Kept)), Until: 10, Waits: []int{0},
+				Changes: []Change{{At: 5, Joins: []int{0}}},
+			},
 			300, 300, never, 0, 0, 300,
 		},
 	} {
@@ -120,7 +155,8 @@ func TestSimulateExact(t *testing.T) {
 			near(t, "drop", got.Drop, tc.drop, 1+0.01*tc.drop)
 			near(t, "early_drop", got.EarlyDrop, tc.early, 1+0.005*tc.early)
 			near(t, "final", got.Final, tc.final, 0.005*tc.final)
-			if math.IsNaN(tc.full) != math.IsNaN(got.FullAt) || math.Abs(got.FullAt-tc.full) > 0.01 {
+			if math.IsNaN(tc.full) != math.IsNaN(got.FullAt) ||
+				math.Abs(got.FullAt-tc.full) > 0.01 {
 				t.Errorf("full at %v, want %v", got.FullAt, tc.full)
 			}
 		})
@@ -163,7 +199,7 @@ func TestSimulateMeasured(t *testing.T) {
 	} {
 		got := At(Input{
 			Max: 262144, Buckets: 262144, Until: test.seconds,
-			Streams: []Stream{{Arrivals: even(test.rate, test.seconds), States: lives(test.timeout, Evictable)}},
+			Streams: alike(test.rate, test.seconds, lives(test.timeout, Evictable)),
 		}, 60)
 		near(t, fmt.Sprintf("%+v", test), got.Peak, test.count, 0.02*test.count)
 	}
@@ -175,7 +211,7 @@ func TestSimulateMeasured(t *testing.T) {
 func TestSimulateScans(t *testing.T) {
 	got := At(Input{
 		Max: 262144, Buckets: 262144, Until: 60,
-		Streams: []Stream{{Arrivals: even(4000, 60), States: lives(2, Evictable)}},
+		Streams: alike(4000, 60, lives(2, Evictable)),
 	}, 1)
 	near(t, "peak", got.Peak, 30_000, 4000)
 	near(t, "alive", got.Alive, 8000, 40)
@@ -194,7 +230,8 @@ func TestRefusedShareMeasured(t *testing.T) {
 		{20000, 65536, 80000, 370, 150},
 		{20000, 20480, 80000, 0, 1},
 	} {
-		near(t, fmt.Sprintf("share of %+v", test), RefusedShare(test.max, test.buckets)*float64(test.overflow), float64(test.drop), test.within)
+		share := RefusedShare(test.max, test.buckets) * float64(test.overflow)
+		near(t, fmt.Sprintf("share of %+v", test), share, float64(test.drop), test.within)
 		got := Simulate(Input{Max: test.max, Buckets: test.buckets, Until: 5, Streams: []Stream{{
 			Arrivals: even(float64(test.max+test.overflow)/5, 5), States: lives(30, Evictable),
 		}}})
@@ -206,7 +243,10 @@ func TestRefusedShareMeasured(t *testing.T) {
 func mix(seed uint64) Input {
 	r := rand.New(rand.NewPCG(seed, 0))
 	pick := func(low, high float64) float64 { return low * math.Pow(high/low, r.Float64()) }
-	in := Input{Max: int64(pick(50, 20_000)), Buckets: int64(pick(512, 65_536)), Held: float64(r.IntN(40)), Until: pick(5, 200), Pools: []int64{int64(pick(10, 5000))}}
+	in := Input{
+		Max: int64(pick(50, 20_000)), Buckets: int64(pick(512, 65_536)), Held: float64(r.IntN(40)),
+		Until: pick(5, 200), Pools: []int64{int64(pick(10, 5000))},
+	}
 	for range 1 + r.IntN(4) {
 		start, length, rate := r.Float64()*in.Until/2, pick(1, 100), pick(1, 2000)
 		s := Stream{
@@ -214,7 +254,11 @@ func mix(seed uint64) Input {
 			States:   []State{{Timeout: pick(1, 300), Class: Class(r.IntN(3))}},
 		}
 		if r.IntN(3) == 0 {
-			s.States = append([]State{{Timeout: 432_000, Lasts: pick(1, 30), Class: Kept}}, s.States...)
+			open := State{Timeout: 432_000, Lasts: pick(1, 30), Class: Kept}
+			if r.IntN(2) == 0 {
+				open.Spread = []float64{open.Lasts / 10, open.Lasts / 2, 3 * open.Lasts}
+			}
+			s.States = append([]State{open}, s.States...)
 		}
 		if r.IntN(3) == 0 {
 			s.Retries = []float64{1, 3, 7}
@@ -255,8 +299,10 @@ func TestSimulateConserves(t *testing.T) {
 			most = max(most, float64(c.Max))
 		}
 		tolerance := 1e-6*got.Arrived + 1e-3
-		near(t, fmt.Sprintf("seed %d: attempts", seed), got.Admitted+got.Renewed+got.Drop, got.Arrived, tolerance)
-		near(t, fmt.Sprintf("seed %d: entries", seed), got.Final+got.EarlyDrop+got.Collected+got.Removed-in.Held, got.Admitted, tolerance)
+		answered := got.Admitted + got.Renewed + got.Drop
+		near(t, fmt.Sprintf("seed %d: attempts", seed), answered, got.Arrived, tolerance)
+		made := got.Final + got.EarlyDrop + got.Collected + got.Removed - in.Held
+		near(t, fmt.Sprintf("seed %d: entries", seed), made, got.Admitted, tolerance)
 		if got.Peak > most+1e-6 && got.Peak > in.Held {
 			t.Errorf("seed %d: peak %v above max %v", seed, got.Peak, most)
 		}
@@ -265,7 +311,8 @@ func TestSimulateConserves(t *testing.T) {
 				t.Errorf("seed %d: count %v of %v", seed, m.Count, m.Max)
 			}
 		}
-		if again := run(in, 7); again.Peak != got.Peak || again.Drop != got.Drop || again.EarlyDrop != got.EarlyDrop {
+		if again := run(in, 7); again.Peak != got.Peak || again.Drop != got.Drop ||
+			again.EarlyDrop != got.EarlyDrop {
 			t.Errorf("seed %d: two outcomes, peaks %v and %v", seed, got.Peak, again.Peak)
 		}
 	}
@@ -280,14 +327,18 @@ func TestSimulateQuickly(t *testing.T) {
 	}}
 	began := time.Now()
 	got := Simulate(in)
-	t.Logf("%v: peak %.0f, drop %.0f, early_drop %.0f", time.Since(began), got.Peak, got.Drop, got.EarlyDrop)
+	t.Logf("%v: peak %.0f, drop %.0f, early_drop %.0f",
+		time.Since(began), got.Peak, got.Drop, got.EarlyDrop)
 	if math.Abs(got.Peak-1<<20) > 1 {
 		t.Errorf("peak %v", got.Peak)
 	}
 }
 
 func BenchmarkSimulate(b *testing.B) {
-	in := Input{Max: 1 << 20, Buckets: 1 << 20, Until: 600, Streams: []Stream{{Arrivals: even(100_000, 600), States: lives(30, Evictable)}}}
+	in := Input{
+		Max: 1 << 20, Buckets: 1 << 20, Until: 600,
+		Streams: alike(100_000, 600, lives(30, Evictable)),
+	}
 	for b.Loop() {
 		Simulate(in)
 	}

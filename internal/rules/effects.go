@@ -104,12 +104,13 @@ func translationOf(to string) *Translation {
 	t := &Translation{Addresses: 1}
 	address, ports := to, ""
 	// An address of IPv6 with a port is in brackets; a placeholder stands for an address.
-	ported := strings.Count(to, ":") == 1 || strings.HasPrefix(to, "[") || strings.HasPrefix(to, "${")
+	placeholder := strings.HasPrefix(to, "${")
+	ported := strings.Count(to, ":") == 1 || strings.HasPrefix(to, "[") || placeholder
 	if at := strings.LastIndexByte(to, ':'); at >= 0 && ported {
 		address, ports = to[:at], to[at+1:]
 	}
 	address = strings.Trim(address, "[]")
-	if first, last, ranged := strings.Cut(address, "-"); ranged && !strings.HasPrefix(address, "${") {
+	if first, last, ranged := strings.Cut(address, "-"); ranged && !placeholder {
 		low, errLow := netip.ParseAddr(first)
 		high, errHigh := netip.ParseAddr(last)
 		for errLow == nil && errHigh == nil && low.Less(high) && t.Addresses < 1<<16 {

@@ -86,6 +86,16 @@ type Fate struct {
 // Untracked reports whether the rules surely take a flow out of tracking.
 func (s Ruleset) Untracked(f Flow) bool { return s.Fate(f).Untracked == Surely }
 
+// Directions follows the first packet of a flow and the answer to it. Packets that loop back keep
+// what was decided when they left.
+func (s Ruleset) Directions(f Flow) (there, back Fate) {
+	there = s.Fate(f)
+	if f.Loopback {
+		return there, there
+	}
+	return there, s.Fate(f.Answer())
+}
+
 // Fate follows a packet through the rules, up to where it is refused or another node's.
 func (s Ruleset) Fate(f Flow) Fate {
 	w := walker{flow: f, budget: maxSteps, reach: Surely}

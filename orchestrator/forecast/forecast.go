@@ -11,6 +11,7 @@ import (
 
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/internal/occupancy"
 	"github.com/ctload/ctload/internal/spelling"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
@@ -36,25 +37,21 @@ func Scenarios(
 func Scenario(topology scenarios.Topology, s scenarios.Resolved, fill float64) results.Forecast {
 	version := kernels.Named(s.DUT.Kernel)
 	memory := kernels.VisibleMemory(int64(s.DUT.Memory))
-	state := assumedState(s.DUT, version, memory)
-	entries := wiring.Assignments(topology, s, 1)
+	c := assumedCase(topology, s)
 	f := results.Forecast{
 		Scenario: s.Name, Kernel: version.String(),
-		Table: kernels.Size{Max: state.Max, Buckets: state.Buckets},
+		Table: kernels.Size{Max: c.State.Max, Buckets: c.State.Buckets},
 	}
-	load, probes := flowsOf(entries, state, s.DUT)
-	f.Tracked = load.count+probes.count > 0
+	f.Tracked = newPrediction(c).tracks()
 	if !f.Tracked {
 		return f
 	}
-	f.Prediction = *Predict(entries, state, s.DUT, moduleAge)
+	f.Prediction = *Predict(c)
 	if f.Prediction.Overflow == 0 && f.Fill() <= fill {
 		return f
 	}
-	both := load.with(probes)
 	made, err := results.MakePlan(results.Demand{
-		Rate: both.rate, Residence: both.residence(), Entries: load.count + probes.count,
-		Seconds: load.seconds, Fill: fill, Kernel: version, MemoryBytes: memory,
+		Offer: offer{c}, Fill: fill, Kernel: version, MemoryBytes: memory,
 	})
 	if err != nil {
 		f.Reason = err.Error()
@@ -64,17 +61,52 @@ func Scenario(topology scenarios.Topology, s scenarios.Resolved, fill float64) r
 	return f
 }
 
+// assumedCase returns a trial of a scenario, as the experiment alone tells it.
+func assumedCase(topology scenarios.Topology, s scenarios.Resolved) Case {
+	version, memory := kernels.Named(s.DUT.Kernel), kernels.VisibleMemory(int64(s.DUT.Memory))
+	return Case{
+		Topology: topology, Scenario: s, Entries: wiring.Assignments(topology, s, 1),
+		State: assumedState(s.DUT, version, memory), Age: new(moduleAge),
+		Client: kernels.Named(kernels.HostName),
+	}
+}
+
+// Overflows reports whether the load of a scenario is likely to find its table full.
+func Overflows(topology scenarios.Topology, s scenarios.Resolved) bool {
+	p := newPrediction(assumedCase(topology, s))
+	return p.tracks() && occupancy.At(p.input(paces[len(paces)/2]), 60).Overflow >= 1
+}
+
+// offer is the load of a case, for a plan.
+type offer struct{ c Case }
+
+// Predict implements [results.Offer].
+func (o offer) Predict(size kernels.Size) results.Prediction {
+	c := o.c
+	c.State.Max, c.State.Buckets = size.Max, size.Buckets
+	return *Predict(c)
+}
+
+// Shorter implements [results.Offer]: an experiment names its timeouts itself.
+func (offer) Shorter(float64) results.Offer { return nil }
+
+// Words implements [results.Offer].
+func (o offer) Words() string { return "the flows of " + o.c.Scenario.Name }
+
 // assumedState returns what a kernel of that version will report once a scenario has been applied.
 func assumedState(dut scenarios.Configuration, version kernels.Version, memory int64) tuning.State {
 	size := kernels.DefaultSize(version, memory)
-	state := tuning.State{Max: size.Max, Buckets: size.Buckets, Timeouts: kernels.Timeouts(version)}
+	state := tuning.State{
+		Max: size.Max, Buckets: size.Buckets, BucketMultiple: 512,
+		Timeouts: kernels.Timeouts(version),
+	}
 	for _, module := range dut.Modules.Load {
 		if size, ok := kernels.LoadedSize(module); ok {
 			state.Max, state.Buckets = size.Max, size.Buckets
 		}
 	}
 	if dut.Buckets > 0 {
-		state.Buckets = int64(dut.Buckets)
+		state.Buckets = kernels.RoundBuckets(int64(dut.Buckets), state.BucketMultiple)
 	}
 	for _, setting := range dut.Sysctl {
 		n, err := strconv.ParseInt(setting.Value, 10, 64)
@@ -86,7 +118,7 @@ func assumedState(dut scenarios.Configuration, version kernels.Version, memory i
 		case kernels.KeyMax:
 			state.Max = n
 		case kernels.KeyBuckets:
-			state.Buckets = n
+			state.Buckets = kernels.RoundBuckets(n, state.BucketMultiple)
 		default:
 			if _, known := state.Timeouts[key]; known {
 				state.Timeouts[key] = n
@@ -105,20 +137,20 @@ func assumedState(dut scenarios.Configuration, version kernels.Version, memory i
 
 // ParseResidence parses the life of an entry in seconds: a duration with its unit, or the state in
 // which the load leaves the entry, such as time_wait or udp, which stands for that timeout's
-// default in a kernel of version v.
-func ParseResidence(text string, v kernels.Version) (seconds float64, err error) {
+// default in a kernel of version v and is returned too.
+func ParseResidence(text string, v kernels.Version) (seconds float64, state string, err error) {
 	var d scenarios.Duration
 	durationErr := d.UnmarshalText([]byte(text))
 	if durationErr == nil {
-		return d.Seconds(), nil
+		return d.Seconds(), "", nil
 	}
 	if text == "" || text[0] >= '0' && text[0] <= '9' || text[0] == '-' {
-		return 0, durationErr
+		return 0, "", durationErr
 	}
 	states := kernels.States(v)
 	if n, ok := states[text]; ok {
-		return float64(n), nil
+		return float64(n), text, nil
 	}
 	hint := spelling.Hint(text, slices.Sorted(maps.Keys(states)))
-	return 0, fmt.Errorf("%q is neither a duration, such as 120s, nor a state%s", text, hint)
+	return 0, "", fmt.Errorf("%q is neither a duration, such as 120s, nor a state%s", text, hint)
 }

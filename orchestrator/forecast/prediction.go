@@ -1,7 +1,6 @@
 package forecast
 
 import (
-	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -9,186 +8,233 @@ import (
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/internal/kernels"
-	"github.com/ctload/ctload/internal/rules"
+	"github.com/ctload/ctload/internal/occupancy"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
 
-// Predict says before the load what it will do to the table, from the workload and from the
-// kernel's reported settings. age is the time since nf_conntrack was loaded: its garbage collector
-// scans one second after that, and every minute while the table is idle.
-func Predict(
-	entries []wiring.Assignment, before tuning.State, dut scenarios.Configuration,
-	age time.Duration,
-) *results.Prediction {
-	load, probes := flowsOf(entries, before, dut)
-	both := load.with(probes)
-	scan := math.Mod(61-math.Mod(age.Seconds(), 60), 60)
-	p := results.Predict(results.Expectation{
-		Max: before.Max, Buckets: before.Buckets, Baseline: max(0, before.Count), NextScan: &scan,
-		Entries: load.count + probes.count, Rate: both.rate, Residence: both.residence(),
-		Duration: load.seconds, Assured: 2*load.assured > load.count,
-	})
-	// Rate and life describe the load alone; a bystander changes the table, not the question.
-	p.Rate, p.Residence = load.rate, load.residence()
-	if p.Sustainable = 0; p.Residence > 0 {
-		p.Sustainable = float64(before.Max) / p.Residence
+// probeLead is how many seconds bystanders begin before the load.
+const probeLead = 0.5
+
+// watched is how many seconds after the load count, in which bystanders go on: a quiet trial ends
+// about then.
+const watched = 0.5
+
+// Case is a trial to predict: what it will do, and what its kernel reports before the load.
+type Case struct {
+	Topology scenarios.Topology
+	Scenario scenarios.Resolved
+	Entries  []wiring.Assignment
+	State    tuning.State
+	// Age is the time since nf_conntrack was loaded; nil: not known. The garbage collector scans
+	// one second after that, and every minute while the table is idle.
+	Age *time.Duration
+	// Client is the kernel that makes the load.
+	Client kernels.Version
+}
+
+// prediction is a workload as streams of a simulation.
+type prediction struct {
+	Case
+	base  situation
+	parts []part
+	pools pools
+
+	rate, lives, weights float64 // of the load without its bystanders
+	closed               bool    // the answers set the pace of a part of it
+}
+
+// Predict predicts what the load of a case will do to the table.
+func Predict(c Case) *results.Prediction {
+	p := newPrediction(c)
+	made := results.Prediction{MemoryBytes: kernels.Size{Buckets: c.State.Buckets}.Bytes(0)}
+	if len(p.parts) == 0 {
+		return &made
 	}
-	return &p
+	tried := paces
+	if !p.closed {
+		tried = paces[:1]
+	}
+	var ranges []occupancy.Range
+	for _, pace := range tried {
+		in := p.input(pace)
+		for _, shift := range shifts(in) {
+			ranges = append(ranges, occupancy.Simulate(shifted(in, shift)))
+		}
+	}
+	ports := int64(0)
+	for _, n := range p.pools.sizes {
+		ports += n
+	}
+	made = results.PredictionOf(
+		ranges, kernels.Size{Max: c.State.Max, Buckets: c.State.Buckets}, ports)
+	room := c.State.Max - max(0, c.State.Count)
+	if !slices.ContainsFunc(p.parts, func(one part) bool { return p.pools.of(p.base, one) == 0 }) {
+		room = min(room, ports)
+	}
+	made.Describe(p.rate, p.residence(), room, !p.closed)
+	if slices.ContainsFunc(p.parts, func(one part) bool { return random(one.a) }) {
+		made.Chance(c.State.Max)
+	}
+	if slices.ContainsFunc(p.parts, p.repeats) {
+		made.DropHigh = max(made.DropHigh, repeated*made.Overflow)
+	}
+	return &made
 }
 
-// flows describes the load that a part of a workload puts on a table.
-type flows struct {
-	count   int64
-	rate    float64 // new ones per second; 0: not known, since answers set the pace
-	seconds float64 // until the last one begins; 0: not known
-	lives   float64 // sum of their lives in seconds, weighted
-	weights float64
-	assured int64 // part of count whose entries become ASSURED
+// repeated is how many packets a connection repeats at most, of which the kernel sees the answers
+// alone, while the table has no place for its entry: SYN-ACKs by their timer and for each repeated
+// SYN, then data, 0.2 s later and twice that each time.
+const repeated = 16
+
+// repeats reports whether a part of the load does so.
+func (p *prediction) repeats(one part) bool {
+	return one.a.Transport() == generators.ProtocolTCP && p.base.oneWay(one.a, one.port) &&
+		len(p.base.states(one.a, one.port)) > 0
 }
 
-func (f *flows) add(rate, life, seconds float64, count int64) {
-	f.count += count
-	f.rate += rate
-	f.seconds = max(f.seconds, seconds)
-	f.lives += max(rate, 1) * life
-	f.weights += max(rate, 1)
+// random reports whether chance decides when the flows of an assignment begin or end.
+func random(a wiring.Assignment) bool {
+	_, spread := opened(a)
+	return len(spread) > 0 || a.Spec.Arrivals == generators.Poisson
 }
 
-// residence returns the mean life in seconds, weighted by the rates, which keeps Little's law for
-// the sum.
-func (f flows) residence() float64 {
-	if f.weights == 0 {
+// underWay is for how many seconds a connection is under way at most, on an emulated guest, and by
+// how much an action may come late there.
+const underWay = 0.25
+
+// shifts returns how many seconds later than asked for the changes of a simulation may come. Where
+// one removes entries, a connection that is under way makes its entry again, as if the change had
+// come before it.
+func shifts(in occupancy.Input) []float64 {
+	if slices.ContainsFunc(in.Changes, func(c occupancy.Change) bool { return c.Remove != nil }) {
+		return []float64{-underWay, 0, underWay}
+	}
+	return []float64{0}
+}
+
+// shifted returns a simulation whose changes come later by some seconds.
+func shifted(in occupancy.Input, seconds float64) occupancy.Input {
+	in.Changes = slices.Clone(in.Changes)
+	for i := range in.Changes {
+		in.Changes[i].At += seconds
+	}
+	return in
+}
+
+// newPrediction finds the tracked parts of the workload, those that an action may track too.
+func newPrediction(c Case) *prediction {
+	p := &prediction{Case: c, base: situationOf(c)}
+	for _, a := range c.Entries {
+		for _, one := range p.base.split(a) {
+			if action, joins := c.Scenario.Joined(a.Entry); joins {
+				one.joins = action.Name
+			}
+			states := p.base.states(a, one.port)
+			if len(states) == 0 && len(c.Scenario.Actions) == 0 {
+				continue
+			}
+			p.parts = append(p.parts, one)
+			if a.Probe || len(states) == 0 {
+				continue
+			}
+			rate := a.MeanRate() * one.share
+			if a.Entry.KeepAlive {
+				rate = 0
+			}
+			p.closed = p.closed || rate == 0
+			p.rate += rate
+			p.lives += max(rate, 1) * life(states)
+			p.weights += max(rate, 1)
+		}
+	}
+	if p.closed {
+		p.rate = 0
+	}
+	return p
+}
+
+// tracks reports whether any flow makes an entry before an action changes that.
+func (p *prediction) tracks() bool {
+	return slices.ContainsFunc(p.parts, func(one part) bool {
+		return len(p.base.states(one.a, one.port)) > 0
+	})
+}
+
+// residence returns the mean life of an entry in seconds, weighted by the rates, which keeps
+// Little's law for the sum.
+func (p *prediction) residence() float64 {
+	if p.weights == 0 {
 		return 0
 	}
-	return f.lives / f.weights
+	return p.lives / p.weights
 }
 
-// with adds bystanders. It leaves the rate unknown where that of the load is not known.
-func (f flows) with(probes flows) flows {
-	if f.rate > 0 {
-		f.rate += probes.rate
-		f.lives += probes.lives
-		f.weights += probes.weights
+// input returns the simulation of the workload; closed loops have the given pace.
+func (p *prediction) input(pace float64) occupancy.Input {
+	p.pools = pools{}
+	in := occupancy.Input{
+		Max: p.State.Max, Buckets: p.State.Buckets, Held: float64(max(0, p.State.Count)),
 	}
-	return f
-}
-
-// flowsOf adds up the tracked flows of a workload: the load, and the bystanders for as long as the
-// load goes on.
-func flowsOf(
-	entries []wiring.Assignment, before tuning.State, dut scenarios.Configuration,
-) (load, probes flows) {
-	open := true // whether all of the load has a rate
-	read := dut.Ruleset()
-	for _, a := range entries {
-		entry := a.Entry
-		if a.Probe || !tracked(before, read, a) {
-			continue
+	if p.Age != nil {
+		in.Scan = new(math.Mod(61-math.Mod(p.Age.Seconds(), 60), 60))
+	}
+	for _, a := range p.Entries { // bystanders go on for as long as any of the load
+		if _, last := arrivals(a, pace); !a.Probe {
+			open, _ := opened(a)
+			in.Until = max(in.Until, a.Start.Seconds()+last+open)
 		}
-		rate, count, seconds := a.MeanRate(), a.Spec.Count, 0.0
+	}
+	for _, one := range p.parts {
+		a := one.a
+		before, last := arrivals(a, pace)
+		start, end := a.Start.Seconds(), 0.0
 		switch {
-		case entry.KeepAlive: // as many connections as are open at a time
-			rate, count = 0, int64(a.Spec.Concurrency)
-		case count == 0:
-			count = int64(rate * a.Spec.Duration.Seconds())
+		case a.Probe:
+			start, end = -probeLead, 0
+			in.From = min(in.From, start)
+		case one.joins != "":
+			start, end = 0, last+p.joinedAt(one.joins)
+			in.Waits = append(in.Waits, len(in.Streams))
+		default:
+			end = start + last
 		}
-		if rate > 0 {
-			seconds = a.Start.Seconds() + float64(count)/rate
-		} else {
-			open = false
+		again := retries(a, p.Client)
+		if len(again) > 0 && !a.Probe {
+			in.Grace = max(in.Grace, again[len(again)-1])
 		}
-		count = distinct(a, count)
-		load.add(rate, residence(entry, before.Timeouts), seconds, count)
-		if assured(entry) {
-			load.assured += count
+		states := p.base.states(a, one.port)
+		stream := occupancy.Stream{
+			Name: a.Name, Retries: again, States: states,
+			Arrivals: func(t float64) float64 { return one.share * before(t-start) },
+			Pool:     p.pools.of(p.base, one), Talks: a.Spec.Interval.Seconds(),
 		}
+		if tuples := a.Spec.Tuples(); tuples > 0 {
+			stream.Tuples = int64(math.Ceil(one.share * float64(tuples)))
+		}
+		if p.base.translates(a.Family) {
+			stream.Walks = 2
+		}
+		if p.repeats(one) {
+			stream.Packets = 2 // the target's ACK, and its answer or its FIN
+		}
+		in.Until = max(in.Until, end)
+		in.Streams = append(in.Streams, stream)
 	}
-	if !open {
-		load.rate, load.seconds = 0, 0
-	}
-	for _, a := range entries {
-		if a.Probe && tracked(before, read, a) {
-			count := distinct(a, int64(a.Spec.Rate*load.seconds))
-			probes.add(a.Spec.Rate, residence(a.Entry, before.Timeouts), 0, count)
-		}
-	}
-	return load, probes
+	in.Until = max(in.Until, time.Duration(p.Scenario.Phases.Total()).Seconds()) + watched
+	in.Changes = p.changes(&in)
+	in.Pools = p.pools.sizes
+	return in
 }
 
-// distinct returns how many entries count flows can have at most: one for each tuple. A flow on a
-// tuple that was used before takes over its entry. A flow that finds no free tuple does not come
-// about.
-func distinct(a wiring.Assignment, count int64) int64 {
-	if tuples := a.Spec.Tuples(); tuples > 0 {
-		return min(count, tuples)
-	}
-	return count
-}
-
-// tracked reports whether an assignment leaves entries in the table.
-func tracked(before tuning.State, read rules.Ruleset, a wiring.Assignment) bool {
-	answer := before.Tracking.IPv4
-	if a.Family == scenarios.IPv6 {
-		answer = before.Tracking.IPv6
-	}
-	// A reset ends the entry at once.
-	reset := a.Entry.Listener == scenarios.ListenerClosed && a.Entry.Transport() == "tcp"
-	return answer != tuning.No && !reset && !exempt(read, a)
-}
-
-// residence returns how many seconds an entry lives, by the state in which the load leaves it (the
-// kernel's timeouts of nf_conntrack_proto_tcp.c and its siblings). The connection itself is short
-// beside its timeout; a held one sends nothing meanwhile.
-func residence(e scenarios.Entry, timeouts map[string]int64) float64 {
-	state := e.Generator.Fact().Timeout
-	switch {
-	case e.Listener == scenarios.ListenerFull && e.Transport() == "tcp":
-		state = "tcp_timeout_syn_sent" // the SYNs get no answer
-	case e.Probe == scenarios.ProbeTCP: // it resets what it opened
-		state = "tcp_timeout_close"
-	case e.Probe == scenarios.ProbeUDP:
-		state = "udp_timeout"
-	case e.Probe == scenarios.ProbeICMP:
-		state = "icmp_timeout"
-	case state == scenarios.TimeWait:
-		state = cmp.Or(map[scenarios.Close]string{
-			scenarios.CloseRST: "tcp_timeout_close", scenarios.CloseHalf: "tcp_timeout_close_wait",
-			scenarios.CloseAbandon: "tcp_timeout_established",
-		}[e.Close], state)
-	}
-	return float64(timeouts[kernels.Prefix+state])
-}
-
-// assured reports whether the entries of a load become ASSURED: entries of complete handshakes do
-// at once, those of datagrams only after two seconds of conversation.
-func assured(e scenarios.Entry) bool {
-	return e.Generator.Fact().Assured && e.Listener != scenarios.ListenerFull
-}
-
-// exempt reports whether rules take all ports of an assignment out of tracking.
-func exempt(read rules.Ruleset, a wiring.Assignment) bool {
-	e := a.Entry
-	flow := rules.Flow{
-		Family: rules.IPv4, Protocol: string(a.Transport()), SYN: e.Generator == scenarios.SYN,
-		Local: e.From == wiring.DUT, Loopback: e.From == wiring.DUT && e.Target == wiring.DUT,
-	}
-	if a.Family == scenarios.IPv6 {
-		flow.Family = rules.IPv6
-		if a.Transport() == generators.ProtocolICMP {
-			flow.Protocol = "icmpv6"
+// joinedAt returns when an action that an entry waits for comes, as far as that is known.
+func (p *prediction) joinedAt(name string) float64 {
+	for _, a := range p.Scenario.Actions {
+		if a.Name == name {
+			at, _ := p.Scenario.ActionBegins(a)
+			return at.Seconds() + a.After.Seconds()
 		}
 	}
-	ports := e.Ports.Expand()
-	if e.Port != 0 {
-		ports = []uint16{uint16(e.Port)}
-	}
-	if len(ports) == 0 {
-		ports = []uint16{0} // a protocol without ports
-	}
-	return !slices.ContainsFunc(ports, func(port uint16) bool {
-		flow.Port = port
-		return !read.Untracked(flow)
-	})
+	return 0
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
@@ -33,14 +34,23 @@ func predictedOver(t *testing.T, families, workload, dut string) *results.Predic
 	}
 	scenario := experiment.Resolve()[0]
 	state := tuning.State{Max: 1000, Buckets: 1024, Timeouts: map[string]int64{
-		"net.netfilter.nf_conntrack_tcp_timeout_time_wait":   120,
-		"net.netfilter.nf_conntrack_tcp_timeout_established": 432000,
-		"net.netfilter.nf_conntrack_tcp_timeout_close":       10,
-		"net.netfilter.nf_conntrack_tcp_timeout_syn_sent":    120,
-		"net.netfilter.nf_conntrack_udp_timeout":             30,
+		"net.netfilter.nf_conntrack_tcp_timeout_time_wait":      120,
+		"net.netfilter.nf_conntrack_tcp_timeout_established":    432000,
+		"net.netfilter.nf_conntrack_tcp_timeout_close":          10,
+		"net.netfilter.nf_conntrack_tcp_timeout_syn_sent":       120,
+		"net.netfilter.nf_conntrack_tcp_timeout_unacknowledged": 300,
+		"net.netfilter.nf_conntrack_tcp_timeout_close_wait":     60,
+		"net.netfilter.nf_conntrack_udp_timeout":                30,
+		"net.netfilter.nf_conntrack_udp_timeout_stream":         120,
+		"net.netfilter.nf_conntrack_icmp_timeout":               30,
+		"net.netfilter.nf_conntrack_icmpv6_timeout":             30,
 	}}
-	return Predict(wiring.Assignments(experiment.Topology, scenario, 1), state, scenario.DUT,
-		3*time.Second)
+	state.Tracking.IPv4, state.Tracking.IPv6 = tuning.Yes, tuning.Yes
+	return Predict(Case{
+		Topology: experiment.Topology, Scenario: scenario,
+		Entries: wiring.Assignments(experiment.Topology, scenario, 1),
+		State:   state, Age: new(3 * time.Second), Client: kernels.Version{Major: 6, Minor: 1},
+	})
 }
 
 // TestPredict_NamesThatBeginAlike: the prediction goes by the entries, whatever their names: it
@@ -52,14 +62,23 @@ func TestPredict_NamesThatBeginAlike(t *testing.T) {
 			"{name: "+name+", generator: hold, connections: 500, rate: 100/s, duration: 5s}", "")
 		got = append(got, p.Sustainable)
 	}
-	if got[0] != got[1] || got[0] > 0.01 {
-		t.Errorf("%v entries are sustained, with the names load-ipv4 and held; want one figure "+
-			"below 0.01", got)
+	// 10/s of datagrams live for 30 s, 100/s of connections for 130 s.
+	if got[0] != got[1] || math.Abs(got[0]-1000/(0.01*(10*30+100*130)/1.1)) > 0.1 {
+		t.Errorf("%v entries are sustained, with the names load-ipv4 and held; want one figure, "+
+			"near 8.3", got)
 	}
 }
 
 func TestPredict(t *testing.T) {
 	const probe = ", {probe: tcp, port: 22, rate: 10/s}"
+	const raw = "table ip x { chain y { type filter hook prerouting priority raw; "
+	const oneWay = `nft: "` + raw + `udp dport 80 notrack; } }"`
+	const oneWayTCP = `nft: "` + raw + `tcp dport 8080 notrack; } }"`
+	const exempt = `nft: "` + raw + `udp dport 80 notrack; tcp dport 22 notrack; }; chain z { ` +
+		`type filter hook output priority raw; udp sport 80 notrack; tcp sport 22 notrack; } }"`
+	const policy = `nft: "table ip x { ct timeout s { protocol udp; policy = { unreplied : 2 }; ` +
+		`}; chain y { type filter hook prerouting priority -150; udp dport 53 ct timeout set s; ` +
+		`} }"`
 	for _, tc := range []struct {
 		name, workload, dut string
 		peak                int64
@@ -77,8 +96,8 @@ func TestPredict(t *testing.T) {
 			"sources: 4, source-ports: 1024-1123}", "", 400, 0, 30},
 		{"beside a bystander", "{generator: udp, flows: 1100, rate: 90/s, silent: true}" + probe,
 			"", 1000, 10, 30},
-		{"held", "{generator: hold, connections: 1500, rate: 100/s, duration: 5s}", "", 1000, 10,
-			432000},
+		{"held, then closed", "{generator: hold, connections: 1500, rate: 100/s, duration: 5s}",
+			"", 1000, 10, 20 + 120},
 		{"a profile", "{generator: udp, stages: [{duration: 4s, from: 0/s, rate: 100/s}, " +
 			"{duration: 3s, rate: 100/s}]}", "", 500, 0, 30},
 		{"a closed port", "{generator: tcp, connections: 500, rate: 100/s, listener: closed}", "",
@@ -86,16 +105,27 @@ func TestPredict(t *testing.T) {
 		{"a full queue", "{generator: tcp, connections: 500, rate: 100/s, listener: full}", "",
 			500, 0, 120},
 		{"few source ports", "{generator: hold, connections: 500, rate: 200/s, duration: 2s, " +
-			"source-ports: 20000-20199}", "", 200, 0, 432000},
+			"source-ports: 20000-20199}", "", 200, 0, 4.5 + 120},
 		{"few source ports of four addresses", "{generator: hold, connections: 500, rate: " +
-			"200/s, duration: 2s, source-ports: 20000-20199, sources: 4}", "", 500, 0, 432000},
+			"200/s, duration: 2s, source-ports: 20000-20199, sources: 4}", "", 500, 0, 4.5 + 120},
 		{"few source ports to two ports", "{generator: http, requests: 900, concurrency: 10, " +
 			"source-ports: [1024-1099, 2000], ports: [80, 81]}", "", 154, 0, 120},
 		{"few source ports, a table that is smaller", "{generator: hold, connections: 4000, " +
-			"rate: 200/s, duration: 2s, source-ports: 20000-21999}", "", 1000, 5, 432000},
-		{"exempt", "{generator: udp, flows: 500, rate: 100/s}" + probe, `nft: "table ip x { ` +
-			`chain y { type filter hook prerouting priority raw; udp dport 80 notrack; tcp ` +
-			`dport 22 notrack; } }"`, 0, 0, 0},
+			"rate: 200/s, duration: 2s, source-ports: 20000-21999}", "", 1000, 5, 22 + 120},
+		{"exempt", "{generator: udp, flows: 500, rate: 100/s}" + probe, exempt, 0, 0, 0},
+		{"exempt one way", "{generator: udp, flows: 500, rate: 100/s}", oneWay, 500, 0, 30},
+		{"exempt one way, no answers", "{generator: udp, flows: 500, rate: 100/s, silent: true}",
+			oneWay, 0, 0, 0},
+		{"answers picked up", "{generator: http, requests: 500, rate: 100/s, ports: 8080}",
+			oneWayTCP, 500, 0, 60},
+		{"answers not picked up", "{generator: http, requests: 500, rate: 100/s, ports: 8080}",
+			"sysctl: {net.netfilter.nf_conntrack_tcp_loose: 0}, " + oneWayTCP, 0, 0, 0},
+		{"lives by chance", "{generator: tcp, connections: 900, rate: 100/s, lifetime: " +
+			"exponential(3s)}", "", 900, 0, 123},
+		{"a stream of datagrams", "{generator: udp, flows: 300, rate: 100/s, lifetime: 5s, " +
+			"interval: 1s}", "", 300, 0, 125},
+		{"a timeout policy", "{generator: udp, flows: 900, rate: 100/s, ports: 53}", policy, 581,
+			0, 2},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := predicted(t, tc.workload, tc.dut)
@@ -103,12 +133,28 @@ func TestPredict(t *testing.T) {
 			if p.SecondsToFull != nil {
 				full = *p.SecondsToFull
 			}
-			if p.Peak != tc.peak || math.Abs(full-tc.full) > 0.05 ||
+			if math.Abs(float64(p.Peak-tc.peak)) > 0.03*float64(tc.peak) ||
+				math.Abs(full-tc.full) > 0.05 ||
 				math.Abs(p.Residence-tc.residence) > 1e-6 {
 				t.Errorf("peak %d, full after %.2f s, residence %v; want %d, %v, %v", p.Peak, full,
 					p.Residence, tc.peak, tc.full, tc.residence)
 			}
 		})
+	}
+}
+
+// TestPredict_Lives: the entries alive follow from the mean of the lives, whatever their form, and
+// those that differ by chance have a range.
+func TestPredict_Lives(t *testing.T) {
+	for _, lives := range []string{"4s", "exponential(4s)", "lognormal(4s, 1)", "[0s, 3s, 10s]"} {
+		p := predicted(t, "{generator: tcp, rate: 20/s, duration: 60s, close: rst, lifetime: \""+
+			lives+"\"}", "")
+		if want := 20 * (4 + 10.0); math.Abs(float64(p.Alive)-want) > 0.03*want {
+			t.Errorf("%s: %d entries alive, want %v", lives, p.Alive, want)
+		}
+		if chance := p.PeakHigh-p.PeakLow > 50; chance == (lives == "4s") {
+			t.Errorf("%s: peak %d to %d", lives, p.PeakLow, p.PeakHigh)
+		}
 	}
 }
 
