@@ -17,13 +17,13 @@ import (
 // predicted returns the prediction for the first scenario of an experiment, with a table of 1000.
 func predicted(t *testing.T, workload, dut string) *results.Prediction {
 	t.Helper()
-	return predictedOver(t, "ipv4", workload, dut)
+	return predictedIn(t, "families: [ipv4]", workload, dut)
 }
 
-func predictedOver(t *testing.T, families, workload, dut string) *results.Prediction {
+func predictedIn(t *testing.T, topology, workload, dut string) *results.Prediction {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "experiment.yaml")
-	text := "experiment: x\ntopology: {families: [" + families + "]}\ndut: {" + dut +
+	text := "experiment: x\ntopology: {" + topology + "}\ndut: {" + dut +
 		"}\nworkload: [" + workload + "]\nscenarios: {a: {}}\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -124,6 +124,9 @@ func TestPredict(t *testing.T) {
 			"exponential(3s)}", "", 900, 0, 123},
 		{"a stream of datagrams", "{generator: udp, flows: 300, rate: 100/s, lifetime: 5s, " +
 			"interval: 1s}", "", 300, 0, 125},
+		{"refused by a rule", "{generator: udp, flows: 500, rate: 100/s}, {generator: udp, " +
+			"name: other, flows: 300, rate: 100/s, ports: 53}", `rules: "*filter\n-A INPUT -p ` +
+			`udp --dport 80 -j REJECT\nCOMMIT"`, 300, 0, 30},
 		{"a timeout policy", "{generator: udp, flows: 900, rate: 100/s, ports: 53}", policy, 581,
 			0, 2},
 	} {
@@ -140,6 +143,28 @@ func TestPredict(t *testing.T) {
 					p.Residence, tc.peak, tc.full, tc.residence)
 			}
 		})
+	}
+}
+
+// TestPredict_NAT has two of three ports of a load translated to few sources.
+func TestPredict_NAT(t *testing.T) {
+	const hold = "{generator: hold, connections: 300, rate: 100/s, duration: 2s, ports: [80-82]}"
+	p := predictedIn(t, "kind: router", hold, `rules: "*nat\n-A POSTROUTING -o `+
+		`${server.interface} -p tcp --dport 81:82 -j SNAT --to-source `+
+		`${dut.server.address}:40000-40039\nCOMMIT"`)
+	// 80 of the 200 connections to the two ports get a source, since each is a destination.
+	if p.Peak != 180 || p.NATRefused != 120 || p.NATPorts != 80 {
+		t.Errorf("peak %d, %d refused of %d ports; want 180, 120, 80",
+			p.Peak, p.NATRefused, p.NATPorts)
+	}
+}
+
+// TestPredict_ManyPorts asks the rules about some of the ports alone.
+func TestPredict_ManyPorts(t *testing.T) {
+	p := predicted(t, "{generator: udp, flows: 900, rate: 100/s, ports: [1-60000], silent: true}",
+		`rules: "*raw\n-A PREROUTING -p udp --dport 40001:65535 -j NOTRACK\nCOMMIT"`)
+	if p.Peak < 590 || p.Peak > 610 {
+		t.Errorf("peak %d, want two thirds of 900", p.Peak)
 	}
 }
 
@@ -183,7 +208,7 @@ func TestPredictByFamily(t *testing.T) {
 			`PREROUTING -p icmpv6 -j CT --notrack\n-A OUTPUT -p icmpv6 -j CT --notrack\nCOMMIT"`,
 			0},
 	} {
-		if p := predictedOver(t, tc.families, tc.load, tc.dut); p.Peak != tc.peak {
+		if p := predictedIn(t, "families: ["+tc.families+"]", tc.load, tc.dut); p.Peak != tc.peak {
 			t.Errorf("%s: a peak of %d, want %d", tc.name, p.Peak, tc.peak)
 		}
 	}

@@ -300,12 +300,19 @@ func life(states []occupancy.State) (seconds float64) {
 	return seconds
 }
 
+// mostPorts bounds the ports of an assignment that the rules are asked about: each stands for those
+// up to the next one.
+const mostPorts = 1024
+
 // split divides an assignment by what becomes of the flows to each port.
 func (s situation) split(a wiring.Assignment) []part {
 	ports := portsOf(a)
 	index := map[string]int{}
 	var parts []part
-	for _, port := range ports {
+	asked := min(len(ports), mostPorts)
+	for i := range asked {
+		from, to := i*len(ports)/asked, (i+1)*len(ports)/asked
+		port := ports[from]
 		_, nat := s.rules.SourceNAT(s.flow(a, port))
 		key := fmt.Sprintf("%v %p", s.states(a, port), nat)
 		at, ok := index[key]
@@ -313,7 +320,7 @@ func (s situation) split(a wiring.Assignment) []part {
 			at, index[key] = len(parts), len(parts)
 			parts = append(parts, part{a: a, port: port})
 		}
-		parts[at].ports++
+		parts[at].ports += to - from
 	}
 	for i := range parts {
 		parts[i].share = float64(parts[i].ports) / float64(len(ports))
