@@ -207,6 +207,10 @@ func predictionWords(t *Trial) string {
 		}
 		parts.add("drop %s%s, measured %s", Count(p.Drop), bounds, Count(c.Drop))
 	}
+	if p.NATRefused > 0 {
+		parts.add("%s without one of NAT's %s", plural(p.NATRefused, "new connection"),
+			plural(p.NATPorts, "source port"))
+	}
 	return strings.Join(parts, "; ") + "."
 }
 

@@ -158,6 +158,20 @@ func TestInsights(t *testing.T) {
 			},
 		},
 		{
+			"predicted without ports",
+			Trial{
+				Verdict:   NATExhausted,
+				Conntrack: Conntrack{Counters: Counters{Drop: 50}, Peak: 100},
+				Prediction: &Prediction{
+					Peak: 100, Rate: 100, Drop: 50, NATRefused: 50, NATPorts: 100,
+				},
+			},
+			[]string{
+				"Predicted peak 100, as measured; drop 50, measured 50; 50 new connections " +
+					"without one of NAT's 100 source ports.",
+			},
+		},
+		{
 			"nothing predicted",
 			Trial{
 				Verdict:    NotConntrack,
