@@ -485,6 +485,9 @@ func (c CPU) StealShare() float64 { return c.share(c.Steal) }
 // SoftIRQShare returns the share of the time in softirq.
 func (c CPU) SoftIRQShare() float64 { return c.share(c.SoftIRQ) }
 
+// Busy returns the share of the time that was not idle.
+func (c CPU) Busy() float64 { return c.share(c.User + c.System + c.IRQ + c.SoftIRQ + c.Steal) }
+
 func (c CPU) share(part float64) float64 {
 	if all := c.User + c.System + c.IRQ + c.SoftIRQ + c.Steal + c.Idle; all > 0 {
 		return part / all

@@ -72,6 +72,9 @@ const generatorLimit = "generator-"
 // GeneratorLimit returns the code of a generator's own limit, which the generator names itself.
 func GeneratorLimit(name string) Code { return Code(generatorLimit + name) }
 
+// OfGenerator reports whether the code is of a limit of the load itself.
+func (c Code) OfGenerator() bool { return strings.HasPrefix(string(c), generatorLimit) }
+
 // Invalidate adds reasons not to trust the trial, each once.
 func (t *Trial) Invalidate(reasons ...Reason) {
 	for _, r := range reasons {
