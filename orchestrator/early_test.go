@@ -79,7 +79,10 @@ func earlyQueue(t *testing.T, lab *orderedLab, early bool) (*queue, *trial) {
 	job := Job{Plan: plan, View: &silent{}, Folder: folder}
 	r := Request{Job: job, Lab: lab, EarlyBoot: early}
 	q := newQueue(r, newRun(r))
-	slot, _ := q.next()
+	slot, _, err := q.next()
+	if err != nil {
+		t.Fatal(err)
+	}
 	first, err := q.begin(slot, lab, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +106,10 @@ func TestEarlyBoot_JoinsAfterTheTrialBefore(t *testing.T) {
 	if err := first.destroy(); err != nil {
 		t.Fatal(err)
 	}
-	slot, _ := q.next()
+	slot, _, err := q.next()
+	if err != nil {
+		t.Fatal(err)
+	}
 	second, err := q.begin(slot, lab, dut)
 	if err != nil {
 		t.Fatal(err)

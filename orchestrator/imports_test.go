@@ -45,12 +45,13 @@ var house = []struct {
 	{"scenarios", []string{"internal/rules"}},
 	{"results", []string{"internal/occupancy"}},
 	{"results/compare", []string{"results"}},
+	{"search", []string{"results"}},
 	{"capture", nil},
 	{"capture/saved", []string{"capture"}},
 	{"capture/explain", []string{"capture", "results"}},
 	{"internal/labtest", []string{"internal/hosttest", "results"}},
 	{"reports", []string{
-		"capture/explain", "internal/rules", "results", "results/compare",
+		"capture/explain", "internal/rules", "results", "results/compare", "search",
 	}},
 	{"reports/progress", []string{"results"}},
 
@@ -93,6 +94,7 @@ var house = []struct {
 		"agent/tuning", "generators", "generators/lifetimes", "generators/pacing",
 		"internal/occupancy", "internal/rules", "orchestrator/wiring", "results", "scenarios",
 	}},
+	{"orchestrator/goals", []string{"orchestrator/forecast", "results", "scenarios", "search"}},
 	{"labs", []string{
 		"orchestrator/wiring", "scenarios", "vm", "vm/guest", "vm/journal", "vm/libvirt",
 		"vm/libvirt/embedded",
@@ -101,8 +103,8 @@ var house = []struct {
 	{"orchestrator", []string{
 		"agent", "agent/faults", "agent/samplers", "agent/tuning", "generators",
 		"generators/latency", "internal/link",
-		"labs", "orchestrator/forecast", "orchestrator/wiring", "results", "results/compare",
-		"scenarios", "vm",
+		"labs", "orchestrator/forecast", "orchestrator/goals", "orchestrator/wiring", "results",
+		"results/compare", "scenarios", "search", "vm",
 		"vm/guest", "vm/libvirt", "vm/preflight",
 	}},
 	{"cmd/ctload", []string{
@@ -110,8 +112,8 @@ var house = []struct {
 		"capture/explain", "capture/host",
 		"capture/saved", "generators", "generators/pacing", "generators/responders",
 		"generators/sockets", "generators/tuples", "internal/link", "labs", "orchestrator",
-		"orchestrator/forecast", "orchestrator/wiring",
-		"reports", "reports/progress", "results", "results/compare", "scenarios", "vm",
+		"orchestrator/forecast", "orchestrator/goals", "orchestrator/wiring",
+		"reports", "reports/progress", "results", "results/compare", "scenarios", "search", "vm",
 		"vm/control", "vm/guest",
 		"vm/journal", "vm/libvirt", "vm/preflight", "vm/sandbox", "vm/vagrant",
 	}},

@@ -16,6 +16,7 @@ import (
 // Job is a plan with everything that running it takes.
 type Job struct {
 	Plan    *Plan
+	Search  *Search // makes the plan's scenarios starting points; nil: a run
 	Choice  labs.Choice
 	Store   *guest.Store
 	Cache   string          // folder for facts about the host; see embedded.Options

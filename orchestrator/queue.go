@@ -17,7 +17,8 @@ import (
 // queue hands out the trials of a plan to the labs and keeps their results.
 type queue struct {
 	Request
-	run *results.Run
+	run  *results.Run
+	hunt *hunt // names the trials one by one; nil: the plan names all of them
 
 	mu       sync.Mutex
 	changed  *sync.Cond
@@ -92,9 +93,9 @@ func (q *queue) follow(ctx context.Context, lab vm.Lab) (err error) {
 	var next *early
 	defer func() { err = errors.Join(err, next.abandon()) }()
 	for {
-		slot, ok := q.next()
+		slot, ok, err := q.next()
 		if !ok {
-			return nil
+			return err
 		}
 		t, err := q.begin(slot, lab, next)
 		if err != nil {
@@ -127,19 +128,26 @@ func (q *queue) follow(ctx context.Context, lab vm.Lab) (err error) {
 }
 
 // next returns the next trial, if there is one. It waits for trials under way: one of them may have
-// to be repeated.
-func (q *queue) next() (slot Slot, ok bool) {
+// to be repeated. The error is that of a search.
+func (q *queue) next() (slot Slot, ok bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.open) == 0 && q.underWay > 0 && q.ended == nil {
 		q.changed.Wait()
 	}
+	if len(q.open) == 0 && q.hunt != nil && q.ended == nil {
+		slot, ok, err = q.hunt.next(q.run)
+		if q.ended = err; ok {
+			q.open = append(q.open, slot)
+			q.repeated = append(q.repeated, make([]int, len(q.run.Scenarios)-len(q.repeated))...)
+		}
+	}
 	if len(q.open) == 0 || q.ended != nil {
-		return Slot{}, false
+		return Slot{}, false, err
 	}
 	slot, q.open = q.open[0], q.open[1:]
 	q.underWay++
-	return slot, true
+	return slot, true, nil
 }
 
 // peek returns the next trial, if one is left, without taking it.
@@ -158,6 +166,9 @@ func (q *queue) begin(slot Slot, lab vm.Lab, dut *early) (*trial, error) {
 	defer q.mu.Unlock()
 	q.begun++
 	total := len(q.Plan.Order)
+	if q.hunt != nil {
+		total = max(total, q.hunt.most())
+	}
 	for _, n := range q.repeated {
 		total += n
 	}

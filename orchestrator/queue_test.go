@@ -126,7 +126,10 @@ func TestQueue_Retries(t *testing.T) {
 		2: {1: {broken, lost}},
 	}
 	for {
-		slot, ok := q.next()
+		slot, ok, err := q.next()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if !ok {
 			break
 		}

@@ -42,6 +42,15 @@ type Request struct {
 // It updates the run folder after each trial; until a clean end the run is marked as unfinished.
 // Another experiment, host or ctload than that of the run to resume is a *compare.UnlikeError.
 func Run(ctx context.Context, r Request) (*results.Run, error) {
+	var looking *hunt
+	if r.Search != nil {
+		var err error
+		if looking, err = r.Search.prepare(r.Plan); err != nil {
+			return nil, err
+		}
+		looking.save, looking.note = r.Folder.SaveSearch, r.View.Note
+		looking.begin()
+	}
 	run := newRun(r)
 	if r.Resume != nil {
 		if err := compare.Continues(r.Resume, run); err != nil {
@@ -55,6 +64,7 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 		return run, err
 	}
 	trials := newQueue(r, run)
+	trials.hunt = looking
 	var following errgroup.Group
 	for _, lab := range slices.Concat([]vm.Lab{r.Lab}, r.Beside) {
 		following.Go(func() error { return trials.follow(ctx, lab) })
@@ -95,17 +105,23 @@ func (p *Plan) Expected() *results.Run {
 		Seed: p.Seed, Environment: environment(vm.About{}),
 		Workload: canonical(p.Experiment.Workload), Phases: phases(p.Experiment.Phases),
 	}
-	for i, s := range p.Scenarios {
-		scenario := results.Scenario{
-			Name: s.Name, Summary: s.Summary,
-			Configuration: configuration(p.Experiment.Topology, s), Actions: canonical(s.Actions),
-		}
-		if load := canonical(s.Workload); i > 0 && load != canonical(p.Scenarios[0].Workload) {
-			scenario.Workload = load
-		}
-		run.Scenarios = append(run.Scenarios, scenario)
+	for i := range p.Scenarios {
+		run.Scenarios = append(run.Scenarios, p.expected(i))
 	}
 	return run
+}
+
+// expected returns a scenario of the run without trials.
+func (p *Plan) expected(i int) results.Scenario {
+	s := p.Scenarios[i]
+	scenario := results.Scenario{
+		Name: s.Name, Summary: s.Summary,
+		Configuration: configuration(p.Experiment.Topology, s), Actions: canonical(s.Actions),
+	}
+	if load := canonical(s.Workload); i > 0 && load != canonical(p.Scenarios[0].Workload) {
+		scenario.Workload = load
+	}
+	return scenario
 }
 
 // canonical formats a list of the language for the report; it returns "" without any.

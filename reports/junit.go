@@ -91,6 +91,11 @@ func renderJUnit(b *bytes.Buffer, run *results.Run, _ Options) error {
 		}
 		doc.Suites = append(doc.Suites, suite)
 	}
+	return writeJUnit(b, doc)
+}
+
+// writeJUnit writes a document.
+func writeJUnit(b *bytes.Buffer, doc junitSuites) error {
 	b.WriteString(xml.Header)
 	e := xml.NewEncoder(b)
 	e.Indent("", "  ")

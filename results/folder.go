@@ -1,6 +1,7 @@
 package results
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 //
 //	experiment.yaml               the experiment as run, defaults and overrides filled in
 //	run.json                      the model; replaced as a whole after each trial
+//	search.json                   of a search: what is known of each limit; likewise
 //	trials/<scenario>-<n>/        one for each trial, n from 1 in the scenario
 //	    samples.jsonl             a Sample on each line
 //	    probe.jsonl               a ProbeSample on each line
@@ -45,6 +47,7 @@ type Folder struct {
 const (
 	fileExperiment = "experiment.yaml"
 	fileRun        = "run.json"
+	fileSearch     = "search.json"
 	FileSamples    = "samples.jsonl"
 	fileProbe      = "probe.jsonl"
 	FileActions    = "actions.jsonl"
@@ -300,6 +303,23 @@ func (f *Folder) Load() (run *Run, err error) {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(f.path, fileRun), err)
 	}
 	return run, nil
+}
+
+// SaveSearch replaces search.json as a whole, by the report of a search.
+func (f *Folder) SaveSearch(report any) error {
+	return f.writeWhole(fileSearch, func(w io.Writer) error { return WriteJSON(w, report) })
+}
+
+// LoadSearch reads search.json into the report of a search; an fs.ErrNotExist without one.
+func (f *Folder) LoadSearch(report any) error {
+	data, err := f.read(fileSearch, maxFile)
+	if err == nil {
+		err = json.Unmarshal(data, report)
+	}
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", filepath.Join(f.path, fileSearch), err)
+	}
+	return nil
 }
 
 var folderName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._@=-]*$`)

@@ -20,6 +20,9 @@ type fit struct {
 // fluke is the share of the trials whose outcome has nothing to do with their value.
 const fluke = 0.01
 
+// anywhere is the range of an estimate that is a fluke, on the axis of positions.
+const anywhere = 20.0
+
 // extrapolation is the uncertainty of an estimate, as a share of the distance from which it was
 // made: entries that have expired and are still counted do not grow with the rate.
 const extrapolation = 0.1
@@ -48,12 +51,17 @@ type point struct {
 func fitTo(points []point, least, most float64) fit {
 	const negligible = 1e-8 // of the most probable cell
 	var f fit
-	for _, cells := range []int{60, 60, 60, 160} { // each looks closer than the one before
+	passes := []int{60, 60, 60, 160} // cells; each pass looks closer than the one before
+	for pass, cells := range passes {
 		step := (most - least) / float64(cells)
+		blur := step // so that a coarse pass misses no narrow peak between two cells
+		if pass == len(passes)-1 {
+			blur = 0
+		}
 		f = fit{z: make([]float64, cells), mass: make([]float64, cells)}
 		for i := range cells {
 			f.z[i] = least + (float64(i)+0.5)*step
-			f.mass[i] = likelihood(points, f.z[i])
+			f.mass[i] = likelihood(points, f.z[i], blur)
 		}
 		best := slices.Max(f.mass)
 		probable := func(m float64) bool { return m > negligible*best }
@@ -76,12 +84,13 @@ func fitTo(points []point, least, most float64) fit {
 	return f
 }
 
-// likelihood returns how likely the trials are with the limit at z, whatever their scatter.
-func likelihood(points []point, z float64) (sum float64) {
+// likelihood returns how likely the trials are with the limit at z, whatever their scatter, which is
+// at least blur.
+func likelihood(points []point, z, blur float64) (sum float64) {
 	for _, s := range scatters {
 		product := s.prior
 		for _, p := range points {
-			product *= p.likelihood(z, s.sigma)
+			product *= p.likelihood(z, max(s.sigma, blur))
 		}
 		sum += product
 	}
@@ -94,7 +103,7 @@ func (p point) likelihood(z, sigma float64) float64 {
 		d := extrapolation * (p.estimate - p.z)
 		wide := math.Hypot(sigma, d)
 		at := (p.estimate - z) / wide
-		return (1-fluke)*math.Exp(-at*at/2)/wide + fluke
+		return (1-fluke)*math.Exp(-at*at/2)/wide + fluke/anywhere
 	}
 	at := (z - p.z) / sigma
 	if !p.held {

@@ -25,6 +25,17 @@ const (
 	Other       Limit = "other"        // something that ctload does not count
 )
 
+// Words names the limit for a reader.
+func (l Limit) Words() string {
+	return map[Limit]string{
+		Table: "the table", Hash: "a chain of the hash", Ports: "the source ports of NAT",
+		Races: "races for a tuple", State: "the state of entries", Memory: "the DUT's memory",
+		AcceptQueue: "the accept queue", Link: "the link", CPU: "the DUT's CPU",
+		Generator: "the generator", Kept: "a condition of --keep",
+		Other: "nothing that conntrack counts",
+	}[l]
+}
+
 // limits are those that a verdict names.
 var limits = map[results.Verdict]Limit{
 	results.TableFull: Table, results.Evicting: Table, results.ChainTooLong: Hash,

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/ctload/ctload/orchestrator/goals"
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
@@ -21,6 +22,7 @@ import (
 // argumentCompletions complete the arguments of a command, by its path below ctload.
 var argumentCompletions = map[string]cobra.CompletionFunc{
 	"run":                first(experiments),
+	"search":             first(experiments),
 	"vm up":              first(experiments),
 	"plan":               first(experiments),
 	"explain":            anyFile,
@@ -38,6 +40,9 @@ var argumentCompletions = map[string]cobra.CompletionFunc{
 var flagCompletions = map[string]cobra.CompletionFunc{
 	"baseline":      runs,
 	"from":          anyFile,
+	"highest":       goalWords(goals.Highest),
+	"longest":       goalWords(goals.Longest),
+	"smallest":      goalWords(goals.Smallest),
 	"box":           boxes,
 	"connect":       oneOf("qemu:///system", "qemu+ssh://", "qemu+tls://", "qemu+tcp://"),
 	"kernel":        commas(func([]string) []string { return guest.KernelNames() }),
@@ -133,6 +138,20 @@ func commas(candidates func(args []string) []string) cobra.CompletionFunc {
 			name, _, _ := strings.Cut(candidate, "\t")
 			if !slices.Contains(strings.Split(given, ","), name) {
 				list = append(list, given+name)
+			}
+		}
+		return offer(word, list)
+	}
+}
+
+// goalWords completes a goal of ctload search.
+func goalWords(e goals.Extreme) cobra.CompletionFunc {
+	return func(_ *cobra.Command, _ []string, word string) ([]string, directive) {
+		list := e.Quantities()
+		if e == goals.Longest {
+			list = nil
+			for _, state := range goals.States() {
+				list = append(list, string(goals.Timeout)+":"+state)
 			}
 		}
 		return offer(word, list)

@@ -27,7 +27,7 @@ experiment; 3 the host lacks something; 4 a trial was INVALID; 130 interrupted.`
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
-	group(root, runCommand(), importCommand(), reportCommand(), compareCommand(),
+	group(root, runCommand(), searchCommand(), importCommand(), reportCommand(), compareCommand(),
 		scenariosCommand(),
 		generateCommand(), respondCommand(), planCommand(), captureCommand(),
 		explainCommand(), doctorCommand(), gcCommand(),

@@ -111,14 +111,23 @@ var defaultTimeouts = map[string]int64{
 // States returns the states in which a load can leave an entry, each with its timeout in seconds:
 // time_wait, udp_stream.
 func States(v Version) map[string]int64 {
-	states := map[string]int64{}
-	for key, seconds := range Timeouts(v) {
-		name := strings.TrimPrefix(strings.TrimPrefix(key, Prefix), "tcp_timeout_")
-		if !slices.Contains([]string{"max_retrans", "unacknowledged"}, name) { // of any state
-			states[strings.Replace(name, "_timeout", "", 1)] = seconds
-		}
+	states, timeouts := map[string]int64{}, Timeouts(v)
+	for name, key := range StateKeys() {
+		states[name] = timeouts[key]
 	}
 	return states
+}
+
+// StateKeys returns the keys of the timeouts by the states of [States].
+func StateKeys() map[string]string {
+	keys := map[string]string{}
+	for key := range defaultTimeouts {
+		name := strings.TrimPrefix(strings.TrimPrefix(key, Prefix), "tcp_timeout_")
+		if !slices.Contains([]string{"max_retrans", "unacknowledged"}, name) { // of any state
+			keys[strings.Replace(name, "_timeout", "", 1)] = key
+		}
+	}
+	return keys
 }
 
 // Setting is one kernel parameter and the value it is to have.

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ctload/ctload/orchestrator"
+	"github.com/ctload/ctload/orchestrator/goals"
+	"github.com/ctload/ctload/reports"
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/search"
+	"github.com/ctload/ctload/vm/sandbox"
+)
+
+type searchFlags struct {
+	runFlags
+	goals   map[goals.Extreme]string // as given
+	atLeast string
+	orchestrator.Search
+}
+
+// The fewest and the most trials of a search: three on each side confirm a limit.
+const (
+	leastTrials = 7
+	mostTrials  = 100
+)
+
+func searchCommand() *cobra.Command {
+	f := searchFlags{goals: map[goals.Extreme]string{}}
+	cmd := &cobra.Command{
+		Use:   "search EXPERIMENT --highest rate | --smallest max | --longest timeout:STATE",
+		Short: "the highest rate that a configuration carries, or the smallest table for a load",
+		Long: `Looks for the limit of each scenario of an experiment, and prints it with an interval
+and what is lost first beyond it.
+
+  ctload search mine.yaml --highest rate                    of the only entry with a rate
+  ctload search mine.yaml --highest rate:users --loss 0.1%  of the entry users
+  ctload search mine.yaml --smallest max                    the smallest table for this load
+  ctload search mine.yaml --longest timeout:time_wait       the longest timeout that fits
+  ctload search mine.yaml --highest rate --at-least 2000/s  exit status 1 where it is less
+
+Each trial is that of ctload run, with one value changed. The first is below the predicted limit:
+what lives in the table there tells where it is full, and trials just below and above confirm it.
+Where something else is lost first, the search halves what is left, and names it.`,
+		Args: needs(1, 1, experimentArgument),
+		RunE: f.run,
+	}
+	flags := cmd.Flags()
+	for _, e := range []struct {
+		goals.Extreme
+		usage, example string
+	}{
+		{goals.Highest, "what to raise: rate, or rate:ENTRY of the workload", "rate"},
+		{goals.Smallest, "what to lower: max, buckets or memory", "max"},
+		{goals.Longest, "what to lengthen: timeout:STATE, as timeout:time_wait",
+			"timeout:time_wait"},
+	} {
+		value := textFlag(new(string), "goal", e.example)
+		value.read = func(text string) error {
+			_, err := goals.Parse(e.Extreme, text)
+			f.goals[e.Extreme] = text
+			return err
+		}
+		flags.Var(value, string(e.Extreme), e.usage)
+	}
+	flags.Var(unit("share", (*scenarios.Share)(&f.Loss)).withDefault("0%"), "loss",
+		"share of the attempts that may fail, or be refused or evicted by the kernel")
+	flags.Var(textFlag(new(string), "condition", "'probe.lost == 0'").repeatable(&f.Keep), "keep",
+		"condition that a trial must keep as well, as 'probe.lost == 0'; can be repeated")
+	flags.Var(unit("share", (*scenarios.Share)(&f.Resolution)).withDefault("2%"), "resolution",
+		"width of the interval at which a search ends")
+	flags.Var(unit("share", (*scenarios.Share)(&f.Confidence)).withDefault("95%"), "confidence",
+		"share of searches whose interval holds the limit")
+	flags.Var(countFlag(&f.MaxTrials, leastTrials, mostTrials).withDefault("12"), "max-trials",
+		"valid trials of each scenario, at most")
+	flags.Var(textFlag(&f.atLeast, "rate or duration", "2000/s"), "at-least",
+		"fail, with exit status 1, unless the whole interval reaches this value")
+	f.registerLab(flags)
+	flags.VarP(textFlag(&f.out, "folder", "runs/now"), "out", "o",
+		"run folder (default: runs/EXPERIMENT-search-TIME)")
+	addFormat(flags, &f.format, "table", reports.SearchFormats()...)
+	f.widthFlags.register(flags)
+	return cmd
+}
+
+func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
+	if sandbox.Inside() {
+		return f.inside(cmd, args)
+	}
+	job, err := f.check(cmd, args)
+	if err != nil {
+		return err
+	}
+	if err := equip(&job); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s of %s, at most %d trials each; one of each takes about "+
+		"%s\n", job.Plan.Experiment.Name, f.Goal, count(len(job.Plan.Scenarios), "scenario"),
+		f.MaxTrials, job.Plan.Expect(f.choice, job.Cache))
+	defer catchSignals(cmd)()
+	keepPipes()
+	if err := tryRules(cmd, job.Plan); err != nil {
+		return err
+	}
+	if err := job.Prepare(cmd.Context()); err != nil {
+		return interrupted(cmd, err, "interrupted before anything was measured")
+	}
+	if f.out == "" {
+		job.Folder, err = results.CreateFree(filepath.Join("runs", job.Plan.Experiment.Name+
+			"-search-"+time.Now().Format("20060102-150405")))
+	} else {
+		job.Folder, err = results.Create(f.out)
+	}
+	if err != nil {
+		return host(err)
+	}
+	defer job.Folder.Close()
+	f.out = job.Folder.Path()
+	job.ID = filepath.Base(f.out)
+	if job.Choice.Sandboxed() {
+		err = confine(cmd, job, sandbox.Handover{Writable: []*os.File{job.Folder.Directory()}},
+			"--out", f.out)
+	} else {
+		err = measure(cmd, job)
+	}
+	var report search.Report
+	if loadErr := job.Folder.LoadSearch(&report); loadErr != nil {
+		return cmp.Or(interrupted(cmd, err, "interrupted before anything was measured"), loadErr)
+	}
+	err = errors.Join(err, reports.Search(cmd.OutOrStdout(), f.format, &report, f.options()))
+	fmt.Fprintf(cmd.ErrOrStderr(), "run folder: %s\n", f.out)
+	if err != nil {
+		return interrupted(cmd, err, "interrupted; what was measured is kept in "+f.out)
+	}
+	return f.conclusion(report.Search)
+}
+
+// inside makes the search in the sandbox, for the command outside.
+func (f *searchFlags) inside(cmd *cobra.Command, args []string) error {
+	defer catchSignals(cmd)()
+	keepPipes()
+	job, err := f.check(cmd, args)
+	if err == nil {
+		err = equip(&job)
+	}
+	if err == nil {
+		job.Folder, err = results.Attach(f.out)
+	}
+	if err != nil {
+		return err
+	}
+	defer job.Folder.Close()
+	job.ID = filepath.Base(f.out)
+	return measure(cmd, job)
+}
+
+// check refuses what cannot be searched before anything is prepared.
+func (f *searchFlags) check(cmd *cobra.Command, args []string) (orchestrator.Job, error) {
+	if err := f.readGoal(cmd); err != nil {
+		return orchestrator.Job{}, err
+	}
+	job, err := f.plan(cmd, args)
+	if err == nil && f.out != "" && !sandbox.Inside() {
+		if err = results.CheckNew(f.out); err != nil {
+			err = fmt.Errorf("--out: %w", err)
+		}
+	}
+	if err != nil {
+		return job, err
+	}
+	job.Search = &f.Search
+	job.Plan.Retries = 0 // the search itself asks again
+	notes, err := job.Plan.CheckSearch(f.Search)
+	if err == nil && !sandbox.Inside() {
+		for _, note := range notes {
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", note)
+		}
+	}
+	return job, err
+}
+
+// readGoal reads the one goal of the command line, and the value that it has to reach.
+func (f *searchFlags) readGoal(cmd *cobra.Command) error {
+	extremes := []goals.Extreme{goals.Highest, goals.Smallest, goals.Longest}
+	var names []string
+	for _, e := range extremes {
+		names = append(names, string(e))
+	}
+	if err := exclusive(cmd, names...); err != nil {
+		return err
+	}
+	for _, e := range extremes {
+		if text, given := f.goals[e]; given {
+			f.Goal, _ = goals.Parse(e, text) // the flag has refused another one
+		}
+	}
+	switch {
+	case f.Goal.Extreme == "":
+		return fmt.Errorf("%s needs a goal: --highest rate, --smallest max or --longest "+
+			"timeout:time_wait", cmd.CommandPath())
+	case f.Resolution <= 0 || f.Resolution > 0.5:
+		return errors.New("--resolution: must be more than 0% and at most 50%")
+	case f.Confidence < 0.5 || f.Confidence > 0.999:
+		return errors.New("--confidence: must be 50% to 99.9%")
+	case f.Loss >= 1:
+		return errors.New("--loss: must be less than 100%")
+	case f.atLeast == "":
+		return nil
+	}
+	var err error
+	switch f.Goal.Extreme {
+	case goals.Highest:
+		err = (*scenarios.Rate)(&f.AtLeast).UnmarshalText([]byte(f.atLeast))
+	case goals.Longest:
+		var d scenarios.Duration
+		err = d.UnmarshalText([]byte(f.atLeast))
+		f.AtLeast = d.Seconds()
+	default:
+		err = errors.New("it goes with --highest and --longest")
+	}
+	if err != nil {
+		return fmt.Errorf("--at-least: %w", err)
+	}
+	return nil
+}
+
+// conclusion returns the error that a whole search ends the program with.
+func (f *searchFlags) conclusion(found search.Found) error {
+	var invalid, low []string
+	for _, s := range found.Scenarios {
+		switch {
+		case s.Stuck:
+			invalid = append(invalid, "INVALID: "+s.Name+": trials stayed INVALID")
+		case found.TooLow(s):
+			low = append(low, fmt.Sprintf("%s, and --at-least is %s", s.Words(found.Confidence),
+				f.atLeast))
+		}
+	}
+	switch {
+	case len(invalid) > 0:
+		return &statusError{status: statusInvalid, Err: errors.New(strings.Join(invalid, "\n"))}
+	case len(low) > 0:
+		return &statusError{status: statusFailed, Err: errors.New(strings.Join(low, "\n"))}
+	}
+	return nil
+}

@@ -1,0 +1,215 @@
+package orchestrator
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ctload/ctload/orchestrator/goals"
+	"github.com/ctload/ctload/orchestrator/wiring"
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/search"
+)
+
+// Search makes a job look for a limit of each scenario: every trial gives the scenario the value
+// that the trials before suggest. The run then has a scenario for each value that was tried.
+type Search struct {
+	Goal goals.Goal
+	// Loss is the share of the attempts that may be lost, Keep holds further conditions.
+	Loss       float64
+	Keep       []string
+	Resolution float64 // wanted width of an interval, as a share of the value
+	Confidence float64 // of the interval
+	MaxTrials  int     // valid ones of each scenario
+	AtLeast    float64 // value that each scenario has to reach; 0: none
+}
+
+// hunt is a search under way.
+type hunt struct {
+	Search
+	plan    *Plan
+	bases   []quarry
+	current int            // index in bases
+	report  *search.Report // of what is known
+	save    func(report any) error
+	note    func(string)
+
+	slot  Slot // of the trial under way; a Number of 0: none
+	value float64
+	why   search.Step
+}
+
+// quarry is a scenario whose limit is looked for.
+type quarry struct {
+	scenarios.Resolved
+	goal       goals.Goal
+	search     *search.Search
+	conditions search.Conditions
+}
+
+// prepare checks a search against a plan, and returns where it begins.
+func (s Search) prepare(plan *Plan) (*hunt, error) {
+	h := &hunt{Search: s, plan: plan, report: &search.Report{Search: search.Found{
+		Experiment: plan.Experiment.Name, Started: time.Now(), Goal: s.Goal.String(),
+		Loss: s.Loss, Keep: s.Keep, Resolution: s.Resolution, Confidence: s.Confidence,
+		AtLeast: s.AtLeast,
+	}}}
+	topology := plan.Experiment.Topology
+	for i, r := range plan.Scenarios {
+		goal, err := s.Goal.Settle(r)
+		if err != nil {
+			return nil, fmt.Errorf("--%s: %w", s.Goal.Extreme, err)
+		}
+		q := quarry{Resolved: r, goal: goal, conditions: search.Conditions{Loss: s.Loss}}
+		for _, text := range s.Keep {
+			condition, err := results.CompileThreshold(text, plan.workloads[i])
+			if err != nil {
+				return nil, fmt.Errorf("--keep: %w", err)
+			}
+			q.conditions.Keep = append(q.conditions.Keep, condition)
+		}
+		set := goal.Settings(topology, r)
+		set.Resolution, set.Confidence, set.MaxTrials = s.Resolution, s.Confidence, s.MaxTrials
+		q.search = search.New(set)
+		h.bases = append(h.bases, q)
+		h.report.Search.Scenarios = append(h.report.Search.Scenarios, search.Scenario{
+			Name: r.Name, Unit: goal.Unit(), Predicted: set.Predicted,
+		})
+		if value, _, more := q.search.Next(); more {
+			if life, short := goal.Short(topology, r, value); short {
+				h.report.Search.Notes = append(h.report.Search.Notes, fmt.Sprintf("%s: the load "+
+					"ends before its first entries expire, after %s s: a longer load has a lower "+
+					"limit", r.Name, results.Figure(life)))
+			}
+		}
+	}
+	return h, nil
+}
+
+// CheckSearch refuses a search that the plan cannot make, before anything boots. It returns what
+// bounds the use of its figures.
+func (p *Plan) CheckSearch(s Search) (notes []string, err error) {
+	h, err := s.prepare(p)
+	if err != nil {
+		return nil, err
+	}
+	return h.report.Search.Notes, nil
+}
+
+// begin takes the scenarios out of the plan, which then has those of the values alone.
+func (h *hunt) begin() {
+	p := h.plan
+	p.Scenarios, p.Order, p.workloads = nil, nil, nil
+	p.thresholds, p.conditions, p.steady = nil, nil, nil
+}
+
+// next returns the next trial of the search; false where it is over. The run has the results of
+// all trials before.
+func (h *hunt) next(run *results.Run) (Slot, bool, error) {
+	if h.slot.Number > 0 {
+		if err := h.observe(run); err != nil {
+			return Slot{}, false, err
+		}
+	}
+	for ; h.current < len(h.bases); h.current++ {
+		q := h.bases[h.current]
+		for {
+			value, why, more := q.search.Next()
+			if !more {
+				break
+			}
+			index, err := h.plan.add(q.goal.At(q.Resolved, value), run)
+			if err != nil { // no generator can make such a load
+				h.note(err.Error())
+				q.search.Record(search.Observation{
+					Value: value, Invalid: true, Limit: search.Generator,
+				})
+				continue
+			}
+			h.value, h.why = value, why
+			h.slot = Slot{Scenario: index, Number: 1 + len(run.Scenarios[index].Trials)}
+			if again := h.last(run); again != nil && again.Spoilt() {
+				h.slot.Repeats = again.Number
+			}
+			h.plan.Order = append(h.plan.Order, h.slot)
+			return h.slot, true, nil
+		}
+		h.conclude()
+	}
+	h.slot = Slot{}
+	return Slot{}, false, nil
+}
+
+// most returns how many valid trials the search makes at most.
+func (h *hunt) most() int { return len(h.bases) * h.MaxTrials }
+
+// last returns the trial before the one of the slot, of the same scenario; nil without one.
+func (h *hunt) last(run *results.Run) *results.Trial {
+	trials := run.Scenarios[h.slot.Scenario].Trials
+	if len(trials) == 0 {
+		return nil
+	}
+	return &trials[len(trials)-1]
+}
+
+// observe takes what the trial under way has shown.
+func (h *hunt) observe(run *results.Run) error {
+	q, found := h.bases[h.current], &h.report.Search.Scenarios[h.current]
+	trials := run.Scenarios[h.slot.Scenario].Trials
+	i := slices.IndexFunc(trials, func(t results.Trial) bool { return t.Number == h.slot.Number })
+	t := &trials[i]
+	o, err := q.conditions.Observe(h.value, t)
+	if err != nil {
+		return fmt.Errorf("--keep: %w", err)
+	}
+	if o.Held {
+		o.Estimate = q.goal.Estimate(h.value, t)
+	}
+	q.search.Record(o)
+	made := search.Trial{
+		Value: h.value, Step: h.why, Invalid: o.Invalid, Held: o.Held, Limit: o.Limit,
+		Estimate: o.Estimate, Fill: t.Conntrack.Fill(),
+	}
+	if !o.Invalid {
+		made.Loss = search.Loss(t)
+	}
+	found.Made = append(found.Made, made)
+	h.slot = Slot{}
+	h.conclude()
+	h.note(found.Words(h.report.Search.Confidence))
+	return h.save(h.report)
+}
+
+// conclude writes what is known of the current scenario's limit into the report.
+func (h *hunt) conclude() {
+	q, found := h.bases[h.current], &h.report.Search.Scenarios[h.current]
+	found.Set(q.search.Result())
+	found.Stuck = q.search.Stuck()
+}
+
+// add adds a scenario to a plan under way and to its run, and returns its index; that of the
+// scenario with the same name where there is one.
+func (p *Plan) add(s scenarios.Resolved, run *results.Run) (index int, err error) {
+	named := func(other scenarios.Resolved) bool { return other.Name == s.Name }
+	if i := slices.IndexFunc(p.Scenarios, named); i >= 0 {
+		return i, nil
+	}
+	one := &Plan{Experiment: p.Experiment, Scenarios: []scenarios.Resolved{s}, Seed: p.Seed}
+	one.workloads = []results.Workload{
+		workload(wiring.Assignments(p.Experiment.Topology, s, p.Seed)),
+	}
+	if err := one.check(); err != nil {
+		return 0, err
+	}
+	if err := one.compile(); err != nil {
+		return 0, err
+	}
+	p.Scenarios = append(p.Scenarios, s)
+	p.workloads = append(p.workloads, one.workloads...)
+	p.thresholds = append(p.thresholds, nil) // a trial beyond the limit fails them, as it should
+	p.conditions = append(p.conditions, one.conditions...)
+	p.steady = append(p.steady, one.steady...)
+	run.Scenarios = append(run.Scenarios, p.expected(len(p.Scenarios)-1))
+	return len(p.Scenarios) - 1, nil
+}

@@ -1,0 +1,107 @@
+package search
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ctload/ctload/results"
+)
+
+// Report is what a search found, as search.json in the run folder has it.
+type Report struct {
+	Search Found `json:"search"`
+}
+
+// Found is the answer to a goal, for each scenario.
+type Found struct {
+	Experiment string    `json:"experiment"`
+	Started    time.Time `json:"started"`
+	Goal       string    `json:"goal"`           // as "highest rate:load"
+	Loss       float64   `json:"loss"`           // share of the attempts that may be lost
+	Keep       []string  `json:"keep,omitempty"` // conditions that must hold as well
+	Resolution float64   `json:"resolution"`     // wanted width of an interval, as a share
+	Confidence float64   `json:"confidence"`     // of an interval: 0.95
+	// AtLeast is the value that every scenario has to reach; 0: none was asked for.
+	AtLeast   float64    `json:"at_least,omitempty"`
+	Scenarios []Scenario `json:"scenarios"`
+	Notes     []string   `json:"notes,omitempty"` // what bounds the use of these figures
+}
+
+// Scenario is the limit of one scenario.
+type Scenario struct {
+	Name string `json:"name"`
+	// Value is the most probable limit; null where no trial held.
+	Value *float64 `json:"value"`
+	// Low and High bound the limit with the confidence; null where nothing is known beyond.
+	Low       *float64 `json:"low"`
+	High      *float64 `json:"high"`
+	Unit      string   `json:"unit"`
+	Limit     Limit    `json:"limit,omitempty"` // what is lost first beyond it
+	Predicted float64  `json:"predicted,omitempty"`
+	Trials    int      `json:"trials"` // valid ones
+	Invalid   int      `json:"invalid,omitempty"`
+	// Stuck says that trials stayed INVALID, so that the search ended without its answer.
+	Stuck bool    `json:"stuck,omitempty"`
+	Made  []Trial `json:"made"` // in their order
+}
+
+// Trial is one trial of a search.
+type Trial struct {
+	Value   float64 `json:"value"`
+	Step    Step    `json:"step"` // why it was made
+	Invalid bool    `json:"invalid,omitempty"`
+	Held    bool    `json:"held"`
+	Loss    float64 `json:"loss"`            // share of the attempts that were lost
+	Fill    float64 `json:"fill,omitempty"`  // peak / max
+	Limit   Limit   `json:"limit,omitempty"` // by which it did not hold
+	// Estimate is the limit by what the table held; 0: the trial does not tell.
+	Estimate float64 `json:"estimate,omitempty"`
+}
+
+// TooLow reports whether a scenario fails --at-least: the whole interval must reach it.
+func (f Found) TooLow(s Scenario) bool {
+	return f.AtLeast > 0 && (s.Low == nil || *s.Low < f.AtLeast)
+}
+
+// Set takes over a result.
+func (s *Scenario) Set(r Result) {
+	s.Value = nil
+	if r.Value > 0 {
+		s.Value = &r.Value
+	}
+	s.Low, s.High, s.Limit, s.Trials, s.Invalid = r.Low, r.High, r.Limit, r.Trials, r.Invalid
+}
+
+// Words says in a sentence what is known of the limit.
+func (s *Scenario) Words(confidence float64) string {
+	amount := func(v *float64) string { return results.Figure(*v) + s.unit() }
+	limit := ""
+	if s.Limit != "" {
+		limit = "; the limit is " + s.Limit.Words()
+	}
+	text := s.Name + ": "
+	switch {
+	case s.Value != nil && s.Low != nil && s.High != nil:
+		text += fmt.Sprintf("%s (%s: %s to %s)", amount(s.Value), results.Percent(confidence),
+			results.Figure(*s.Low), results.Figure(*s.High))
+	case s.Value != nil && s.Low != nil:
+		text += "at least " + amount(s.Low)
+	case s.Value != nil:
+		text += "at most " + amount(s.High)
+	case s.High != nil:
+		text += "less than " + amount(s.High)
+	case s.Low != nil:
+		text += "more than " + amount(s.Low)
+	default:
+		text += "not known"
+	}
+	return text + limit
+}
+
+// unit returns the unit as it follows a number.
+func (s *Scenario) unit() string {
+	if s.Unit == "/s" {
+		return s.Unit
+	}
+	return " " + s.Unit
+}
