@@ -124,7 +124,7 @@ func searchWords(f search.Found) (list []string) {
 			text += ". Lost: " + strings.Join(lost, "; ")
 		}
 		if s.Invalid > 0 {
-			text += fmt.Sprintf(". %d INVALID trials count for nothing", s.Invalid)
+			text += fmt.Sprintf(". INVALID, and without effect: %d", s.Invalid)
 		}
 		list = append(list, text+".")
 	}

@@ -267,7 +267,24 @@ func (s *Search) fit() fit {
 		points = append(points, p)
 	}
 	least, most := s.bounds()
+	if held, lost, _ := s.bracket(); byTable || !math.IsInf(held, 0) && !math.IsInf(lost, 0) {
+		// Within a factor of 2 of what was tried: one fluke must not open the whole range.
+		least, most = max(least, outermost(points, -1)-math.Ln2), min(most, outermost(points, 1)+math.Ln2)
+	}
 	return fitTo(points, least, most)
+}
+
+// outermost returns the outermost position in a direction (-1 or 1) that trials were made at, or that
+// they estimate.
+func outermost(points []point, direction float64) float64 {
+	at := math.Inf(-1)
+	for _, p := range points {
+		at = max(at, direction*p.z)
+		if !math.IsNaN(p.estimate) {
+			at = max(at, direction*p.estimate)
+		}
+	}
+	return direction * at
 }
 
 // interval returns the positions between which the limit lies with the confidence asked for.

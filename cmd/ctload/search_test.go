@@ -1,0 +1,107 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ctload/ctload/internal/labtest"
+	"github.com/ctload/ctload/search"
+)
+
+// searched runs a search over an experiment and returns what it found of its scenarios.
+func searched(t *testing.T, limit time.Duration, text string, args ...string) []search.Scenario {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "known.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "run")
+	o := ctload(t, limit, slices.Concat([]string{"search", file, "--format", "json", "--out", out},
+		args)...)
+	t.Log(o.stderr)
+	if o.status != statusOK {
+		t.Fatalf("exit status %d\n%s", o.status, o.stdout)
+	}
+	var report search.Report
+	if err := json.Unmarshal([]byte(o.stdout), &report); err != nil {
+		t.Fatal(err)
+	}
+	return report.Search.Scenarios
+}
+
+// checkFound holds what was found to a limit that the kernel's arithmetic gives.
+func checkFound(t *testing.T, s search.Scenario, truth float64, limit search.Limit) {
+	t.Helper()
+	if s.Low == nil || s.High == nil || *s.Low > truth || *s.High < truth || s.Limit != limit {
+		t.Errorf("%s, want %v by %s: %+v", s.Words(.95), truth, limit, s)
+	}
+	if s.Trials > 12 || s.Trials != len(s.Made)-s.Invalid {
+		t.Errorf("%d trials, %d of them INVALID, of %d", s.Trials, s.Invalid, len(s.Made))
+	}
+}
+
+// TestSearch_PortsOfNAT: 400 source ports towards one destination, of which a load of 2 s takes one
+// for each flow, carry 200 flows a second. The kernel gives up a little before the last port, since
+// it looks at 128 of them.
+func TestSearch_PortsOfNAT(t *testing.T) {
+	labtest.Need(t)
+	const ports = `experiment: ports
+topology: router
+dut:
+  rules: |
+    *nat
+    -A POSTROUTING -o ${server.interface} -p udp -j SNAT --to-source ${dut.server.address}:40000-40399
+    COMMIT
+workload:
+- {name: flows, generator: udp, rate: 100/s, duration: 2s, silent: true}
+recovery: 0s
+`
+	found := searched(t, 5*time.Minute, ports, "--highest", "rate", "--driver", "netns",
+		"--max-trials", "9", "--resolution", "5%")
+	checkFound(t, found[0], 198, search.Ports)
+}
+
+// TestSearch_Table: connections that stay fill a table of 1000 at 200 a second in 5 s, and the
+// smallest table for 500 of them has room for those; see the kernel's count for entries beside them.
+func TestSearch_Table(t *testing.T) {
+	needsTime(t)
+	const held = `experiment: held
+dut:
+  sysctl: {net.netfilter.nf_conntrack_max: 1000}
+  rules: "*filter\n-A INPUT -m conntrack --ctstate INVALID -j DROP\nCOMMIT"
+workload:
+- {name: users, generator: hold, connections: 500, rate: 100/s, duration: 1s}
+recovery: 1s
+`
+	highest := searched(t, 15*time.Minute, held, "--highest", "rate")
+	checkFound(t, highest[0], 200, search.Table)
+	smallest := searched(t, 15*time.Minute, held, "--smallest", "max")
+	checkFound(t, smallest[0], 500, search.Table)
+	for _, s := range []search.Scenario{highest[0], smallest[0]} {
+		if width := (*s.High - *s.Low) / *s.Value; width > .02 {
+			t.Errorf("%s: %.1f %% wide, want 2 %% at most", s.Words(.95), 100*width)
+		}
+	}
+}
+
+// TestSearch_AtLeast: a limit below the one that was asked for ends with exit status 1.
+func TestSearch_AtLeast(t *testing.T) {
+	low, high := 190.0, 210.0
+	found := search.Found{Confidence: .95, Scenarios: []search.Scenario{
+		{Name: "baseline", Value: &high, Low: &low, High: &high, Unit: "/s"},
+	}}
+	for least, want := range map[float64]int{0: statusOK, 190: statusOK, 191: statusFailed} {
+		found.AtLeast = least
+		if got := exitStatus(t.Context(), new(searchFlags).conclusion(found)); got != want {
+			t.Errorf("at least %v: exit status %d, want %d", least, got, want)
+		}
+	}
+	found.Scenarios[0].Stuck = true
+	if got := exitStatus(t.Context(), new(searchFlags).conclusion(found)); got != statusInvalid {
+		t.Errorf("trials that stay INVALID: exit status %d", got)
+	}
+}
