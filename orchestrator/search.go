@@ -23,6 +23,8 @@ type Search struct {
 	Confidence float64 // of the interval
 	MaxTrials  int     // valid ones of each scenario
 	AtLeast    float64 // value that each scenario has to reach; 0: none
+	// Over looks for a limit at each value of another quantity; the zero Axis has none.
+	Over goals.Axis
 }
 
 // hunt is a search under way.
@@ -53,38 +55,57 @@ func (s Search) prepare(plan *Plan) (*hunt, error) {
 	h := &hunt{Search: s, plan: plan, report: &search.Report{Search: search.Found{
 		Experiment: plan.Experiment.Name, Started: time.Now(), Goal: s.Goal.String(),
 		Loss: s.Loss, Keep: s.Keep, Resolution: s.Resolution, Confidence: s.Confidence,
-		AtLeast: s.AtLeast,
+		AtLeast: s.AtLeast, Over: s.Over.Key(),
 	}}}
-	topology := plan.Experiment.Topology
-	for i, r := range plan.Scenarios {
-		goal, err := s.Goal.Settle(r)
-		if err != nil {
-			return nil, fmt.Errorf("--%s: %w", s.Goal.Extreme, err)
-		}
-		q := quarry{Resolved: r, goal: goal, conditions: search.Conditions{Loss: s.Loss}}
-		for _, text := range s.Keep {
-			condition, err := results.CompileThreshold(text, plan.workloads[i])
-			if err != nil {
-				return nil, fmt.Errorf("--keep: %w", err)
-			}
-			q.conditions.Keep = append(q.conditions.Keep, condition)
-		}
-		set := goal.Settings(topology, r)
-		set.Resolution, set.Confidence, set.MaxTrials = s.Resolution, s.Confidence, s.MaxTrials
-		q.search = search.New(set)
-		h.bases = append(h.bases, q)
-		h.report.Search.Scenarios = append(h.report.Search.Scenarios, search.Scenario{
-			Name: r.Name, Unit: goal.Unit(), Predicted: set.Predicted,
-		})
-		if value, _, more := q.search.Next(); more {
-			if life, short := goal.Short(topology, r, value); short {
-				h.report.Search.Notes = append(h.report.Search.Notes, fmt.Sprintf("%s: the load "+
-					"ends before its first entries expire, after %s s: a longer load has a lower "+
-					"limit", r.Name, results.Figure(life)))
+	if s.Over.Varies(s.Goal) {
+		return nil, fmt.Errorf("--over %s: --%s looks for that", s.Over.Key(), s.Goal)
+	}
+	for i, base := range plan.Scenarios {
+		list, values := s.Over.Over(base)
+		for at, r := range list {
+			if err := h.add(i, r, values[at]); err != nil {
+				return nil, err
 			}
 		}
 	}
 	return h, nil
+}
+
+// add adds a scenario whose limit is looked for; i is the index of its origin in the plan, over its
+// value on the axis.
+func (h *hunt) add(i int, r scenarios.Resolved, over string) error {
+	plan, topology := h.plan, h.plan.Experiment.Topology
+	goal, err := h.Goal.Settle(r)
+	if err != nil {
+		return fmt.Errorf("--%s: %w", h.Goal.Extreme, err)
+	}
+	if err := plan.checkOne(r); err != nil {
+		return err
+	}
+	q := quarry{Resolved: r, goal: goal, conditions: search.Conditions{Loss: h.Loss}}
+	for _, text := range h.Keep {
+		condition, err := results.CompileThreshold(text, plan.workloads[i])
+		if err != nil {
+			return fmt.Errorf("--keep: %w", err)
+		}
+		q.conditions.Keep = append(q.conditions.Keep, condition)
+	}
+	set := goal.Settings(topology, r)
+	set.Resolution, set.Confidence, set.MaxTrials = h.Resolution, h.Confidence, h.MaxTrials
+	q.search = search.New(set)
+	h.bases = append(h.bases, q)
+	found := &h.report.Search
+	found.Scenarios = append(found.Scenarios, search.Scenario{
+		Name: r.Name, Over: over, Unit: goal.Unit(), Predicted: set.Predicted,
+	})
+	if value, _, more := q.search.Next(); more {
+		if life, short := goal.Short(topology, r, value); short {
+			found.Notes = append(found.Notes, fmt.Sprintf("%s: the load ends before its first "+
+				"entries expire, after %s s: a longer load has a lower limit", r.Name,
+				results.Figure(life)))
+		}
+	}
+	return nil
 }
 
 // CheckSearch refuses a search that the plan cannot make, before anything boots. It returns what
@@ -199,7 +220,7 @@ func (p *Plan) add(s scenarios.Resolved, run *results.Run) (index int, err error
 	one.workloads = []results.Workload{
 		workload(wiring.Assignments(p.Experiment.Topology, s, p.Seed)),
 	}
-	if err := one.check(); err != nil {
+	if err := p.checkOne(s); err != nil {
 		return 0, err
 	}
 	if err := one.compile(); err != nil {
@@ -212,4 +233,10 @@ func (p *Plan) add(s scenarios.Resolved, run *results.Run) (index int, err error
 	p.steady = append(p.steady, one.steady...)
 	run.Scenarios = append(run.Scenarios, p.expected(len(p.Scenarios)-1))
 	return len(p.Scenarios) - 1, nil
+}
+
+// checkOne refuses a scenario that no lab can make; see [Plan.check].
+func (p *Plan) checkOne(s scenarios.Resolved) error {
+	one := &Plan{Experiment: p.Experiment, Scenarios: []scenarios.Resolved{s}, Seed: p.Seed}
+	return one.check()
 }

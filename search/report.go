@@ -21,6 +21,7 @@ type Found struct {
 	Keep       []string  `json:"keep,omitempty"` // conditions that must hold as well
 	Resolution float64   `json:"resolution"`     // wanted width of an interval, as a share
 	Confidence float64   `json:"confidence"`     // of an interval: 0.95
+	Over       string    `json:"over,omitempty"` // what the scenarios differ in, as "max"
 	// AtLeast is the value that every scenario has to reach; 0: none was asked for.
 	AtLeast   float64    `json:"at_least,omitempty"`
 	Scenarios []Scenario `json:"scenarios"`
@@ -30,6 +31,7 @@ type Found struct {
 // Scenario is the limit of one scenario.
 type Scenario struct {
 	Name string `json:"name"`
+	Over string `json:"over,omitempty"` // the scenario's value of Found.Over
 	// Value is the most probable limit; null where no trial held.
 	Value *float64 `json:"value"`
 	// Low and High bound the limit with the confidence; null where nothing is known beyond.

@@ -50,6 +50,7 @@ var flagCompletions = map[string]cobra.CompletionFunc{
 	"namespace":     anyFile,
 	"nft":           anyFile,
 	"out":           anyFile,
+	"over":          axes,
 	"output":        anyFile,
 	"report":        reportFiles,
 	"rules":         anyFile,
@@ -156,6 +157,11 @@ func goalWords(e goals.Extreme) cobra.CompletionFunc {
 		}
 		return offer(word, list)
 	}
+}
+
+// axes completes the key of --over.
+func axes(_ *cobra.Command, _ []string, word string) ([]string, directive) {
+	return offer(word, goals.Axes())
 }
 
 var anyFile = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)

@@ -46,6 +46,7 @@ and what is lost first beyond it.
   ctload search mine.yaml --smallest max                    the smallest table for this load
   ctload search mine.yaml --longest timeout:time_wait       the longest timeout that fits
   ctload search mine.yaml --highest rate --at-least 2000/s  exit status 1 where it is less
+  ctload search mine.yaml --highest rate --over max=4k,16k  at each size of the table: a curve
 
 Each trial is that of ctload run, with one value changed. The first is below the predicted limit:
 what lives in the table there tells where it is full, and trials just below and above confirm it.
@@ -83,6 +84,13 @@ Where something else is lost first, the search halves what is left, and names it
 		"valid trials of each scenario, at most")
 	flags.Var(textFlag(&f.atLeast, "rate or duration", "2000/s"), "at-least",
 		"fail, with exit status 1, unless the whole interval reaches this value")
+	over := textFlag(new(string), "axis", "max=4096,16384")
+	over.read = func(text string) (err error) {
+		f.Over, err = goals.ParseAxis(text)
+		return err
+	}
+	flags.Var(over, "over", "look for the limit at each of these values: max, buckets, memory, "+
+		"cores or timeout:STATE, as max=4096,16384")
 	f.registerLab(flags)
 	flags.VarP(textFlag(&f.out, "folder", "runs/now"), "out", "o",
 		"run folder (default: runs/EXPERIMENT-search-TIME)")

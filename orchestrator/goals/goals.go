@@ -28,6 +28,7 @@ const (
 	Buckets Quantity = "buckets" // of the hash
 	Memory  Quantity = "memory"  // of the DUT
 	Timeout Quantity = "timeout" // of a state of connection tracking
+	Cores   Quantity = "cores"   // vCPUs of the DUT
 )
 
 // Extreme is the end of a quantity's range that a search looks for.
@@ -178,6 +179,8 @@ func (g Goal) At(s scenarios.Resolved, value float64) scenarios.Resolved {
 			func(other scenarios.Setting) bool { return other.Key == kernels.KeyBuckets })
 	case Memory:
 		s.DUT.Memory = scenarios.Size(value) << 20
+	case Cores:
+		s.DUT.VCPUs = int(value)
 	}
 	key := string(g.Quantity)
 	if g.Of != "" {
