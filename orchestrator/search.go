@@ -54,7 +54,8 @@ type quarry struct {
 func (s Search) prepare(plan *Plan) (*hunt, error) {
 	h := &hunt{Search: s, plan: plan, report: &search.Report{Search: search.Found{
 		Experiment: plan.Experiment.Name, Started: time.Now(), Goal: s.Goal.String(),
-		Loss: s.Loss, Keep: s.Keep, Resolution: s.Resolution, Confidence: s.Confidence,
+		Smallest: s.Goal.Extreme == goals.Smallest,
+		Loss:     s.Loss, Keep: s.Keep, Resolution: s.Resolution, Confidence: s.Confidence,
 		AtLeast: s.AtLeast, Over: s.Over.Key(),
 	}}}
 	if s.Over.Varies(s.Goal) {

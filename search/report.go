@@ -2,6 +2,8 @@ package search
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ctload/ctload/results"
@@ -16,12 +18,13 @@ type Report struct {
 type Found struct {
 	Experiment string    `json:"experiment"`
 	Started    time.Time `json:"started"`
-	Goal       string    `json:"goal"`           // as "highest rate:load"
-	Loss       float64   `json:"loss"`           // share of the attempts that may be lost
-	Keep       []string  `json:"keep,omitempty"` // conditions that must hold as well
-	Resolution float64   `json:"resolution"`     // wanted width of an interval, as a share
-	Confidence float64   `json:"confidence"`     // of an interval: 0.95
-	Over       string    `json:"over,omitempty"` // what the scenarios differ in, as "max"
+	Goal       string    `json:"goal"`               // as "highest rate:load"
+	Smallest   bool      `json:"smallest,omitempty"` // a smaller value is a better one
+	Loss       float64   `json:"loss"`               // share of the attempts that may be lost
+	Keep       []string  `json:"keep,omitempty"`     // conditions that must hold as well
+	Resolution float64   `json:"resolution"`         // wanted width of an interval, as a share
+	Confidence float64   `json:"confidence"`         // of an interval: 0.95
+	Over       string    `json:"over,omitempty"`     // what the scenarios differ in, as "max"
 	// AtLeast is the value that every scenario has to reach; 0: none was asked for.
 	AtLeast   float64    `json:"at_least,omitempty"`
 	Scenarios []Scenario `json:"scenarios"`
@@ -58,6 +61,35 @@ type Trial struct {
 	Limit   Limit   `json:"limit,omitempty"` // by which it did not hold
 	// Estimate is the limit by what the table held; 0: the trial does not tell.
 	Estimate float64 `json:"estimate,omitempty"`
+}
+
+// Unlike returns why a search cannot be compared with an earlier one; empty where it can.
+func (f Found) Unlike(before Found) string {
+	switch {
+	case f.Goal != before.Goal:
+		return fmt.Sprintf("it looked for %s, and this search for %s", before.Goal, f.Goal)
+	case f.Loss != before.Loss || !slices.Equal(f.Keep, before.Keep):
+		return "its trials held under other conditions (--loss, --keep)"
+	}
+	return ""
+}
+
+// Worse returns the scenarios whose limit is worse than in an earlier search, each in words: the
+// two intervals have nothing in common.
+func (f Found) Worse(before Found) (list []string) {
+	for _, s := range f.Scenarios {
+		for _, b := range before.Scenarios {
+			worse := s.High != nil && b.Low != nil && *s.High < *b.Low
+			if f.Smallest {
+				worse = s.Low != nil && b.High != nil && *s.Low > *b.High
+			}
+			if s.Name == b.Name && worse {
+				list = append(list, fmt.Sprintf("%s; the baseline has %s", s.Words(f.Confidence),
+					strings.TrimPrefix(b.Words(before.Confidence), b.Name+": ")))
+			}
+		}
+	}
+	return list
 }
 
 // TooLow reports whether a scenario fails --at-least: the whole interval must reach it.

@@ -84,6 +84,9 @@ Where something else is lost first, the search halves what is left, and names it
 		"valid trials of each scenario, at most")
 	flags.Var(textFlag(&f.atLeast, "rate or duration", "2000/s"), "at-least",
 		"fail, with exit status 1, unless the whole interval reaches this value")
+	flags.Var(textFlag(&f.baseline, "run", "runs/last"), "baseline",
+		"fail, with exit status 1, where a limit is worse than in this search: the intervals have "+
+			"nothing in common")
 	over := textFlag(new(string), "axis", "max=4096,16384")
 	over.read = func(text string) (err error) {
 		f.Over, err = goals.ParseAxis(text)
@@ -104,6 +107,10 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
 		return f.inside(cmd, args)
 	}
 	job, err := f.check(cmd, args)
+	if err != nil {
+		return err
+	}
+	before, err := f.earlier()
 	if err != nil {
 		return err
 	}
@@ -148,7 +155,28 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return interrupted(cmd, err, "interrupted; what was measured is kept in "+f.out)
 	}
-	return f.conclusion(report.Search)
+	return f.conclusion(report.Search, before)
+}
+
+// earlier reads the search of --baseline; a nil one without it.
+func (f *searchFlags) earlier() (*search.Found, error) {
+	if f.baseline == "" {
+		return nil, nil
+	}
+	folder, err := results.Open(f.baseline)
+	if err != nil {
+		return nil, fmt.Errorf("--baseline: %w", err)
+	}
+	defer folder.Close()
+	var report search.Report
+	if err := folder.LoadSearch(&report); err != nil {
+		return nil, fmt.Errorf("--baseline: %w", err)
+	}
+	this := search.Found{Goal: f.Goal.String(), Loss: f.Loss, Keep: f.Keep}
+	if why := this.Unlike(report.Search); why != "" {
+		return nil, fmt.Errorf("--baseline %s: %s", f.baseline, why)
+	}
+	return &report.Search, nil
 }
 
 // inside makes the search in the sandbox, for the command outside.
@@ -240,9 +268,13 @@ func (f *searchFlags) readGoal(cmd *cobra.Command) error {
 	return nil
 }
 
-// conclusion returns the error that a whole search ends the program with.
-func (f *searchFlags) conclusion(found search.Found) error {
+// conclusion returns the error that a whole search ends the program with; before is the search of
+// --baseline, or nil.
+func (f *searchFlags) conclusion(found search.Found, before *search.Found) error {
 	var invalid, low []string
+	if before != nil {
+		low = found.Worse(*before)
+	}
 	for _, s := range found.Scenarios {
 		switch {
 		case s.Stuck:

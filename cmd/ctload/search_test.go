@@ -88,20 +88,34 @@ recovery: 1s
 	}
 }
 
-// TestSearch_AtLeast: a limit below the one that was asked for ends with exit status 1.
-func TestSearch_AtLeast(t *testing.T) {
+// TestSearch_ExitStatus: a limit below the one that was asked for, or below that of an earlier
+// search, ends with exit status 1.
+func TestSearch_ExitStatus(t *testing.T) {
 	low, high := 190.0, 210.0
 	found := search.Found{Confidence: .95, Scenarios: []search.Scenario{
 		{Name: "baseline", Value: &high, Low: &low, High: &high, Unit: "/s"},
 	}}
+	concluded := func(before *search.Found) int {
+		return exitStatus(t.Context(), new(searchFlags).conclusion(found, before))
+	}
 	for least, want := range map[float64]int{0: statusOK, 190: statusOK, 191: statusFailed} {
 		found.AtLeast = least
-		if got := exitStatus(t.Context(), new(searchFlags).conclusion(found)); got != want {
+		if got := concluded(nil); got != want {
 			t.Errorf("at least %v: exit status %d, want %d", least, got, want)
 		}
 	}
+	found.AtLeast = 0
+	for least, want := range map[float64]int{205: statusOK, 211: statusFailed} {
+		most := least + 20
+		before := search.Found{Scenarios: []search.Scenario{
+			{Name: "baseline", Value: &most, Low: &least, High: &most, Unit: "/s"},
+		}}
+		if got := concluded(&before); got != want {
+			t.Errorf("after a search with %v at least: exit status %d, want %d", least, got, want)
+		}
+	}
 	found.Scenarios[0].Stuck = true
-	if got := exitStatus(t.Context(), new(searchFlags).conclusion(found)); got != statusInvalid {
+	if got := concluded(nil); got != statusInvalid {
 		t.Errorf("trials that stay INVALID: exit status %d", got)
 	}
 }
