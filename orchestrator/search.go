@@ -22,6 +22,7 @@ type Search struct {
 	Resolution float64 // wanted width of an interval, as a share of the value
 	Confidence float64 // of the interval
 	MaxTrials  int     // valid ones of each scenario
+	Retries    int     // further attempts at a value whose trial was INVALID
 	AtLeast    float64 // value that each scenario has to reach; 0: none
 	// Over looks for a limit at each value of another quantity; the zero Axis has none.
 	Over goals.Axis
@@ -93,6 +94,7 @@ func (h *hunt) add(i int, r scenarios.Resolved, over string) error {
 	}
 	set := goal.Settings(topology, r)
 	set.Resolution, set.Confidence, set.MaxTrials = h.Resolution, h.Confidence, h.MaxTrials
+	set.Retries = h.Retries
 	q.search = search.New(set)
 	h.bases = append(h.bases, q)
 	found := &h.report.Search
@@ -109,14 +111,14 @@ func (h *hunt) add(i int, r scenarios.Resolved, over string) error {
 	return nil
 }
 
-// CheckSearch refuses a search that the plan cannot make, before anything boots. It returns what
-// bounds the use of its figures.
-func (p *Plan) CheckSearch(s Search) (notes []string, err error) {
+// CheckSearch refuses a search that the plan cannot make, before anything boots. It returns what is
+// known before its first trial.
+func (p *Plan) CheckSearch(s Search) (search.Found, error) {
 	h, err := s.prepare(p)
 	if err != nil {
-		return nil, err
+		return search.Found{}, err
 	}
-	return h.report.Search.Notes, nil
+	return h.report.Search, nil
 }
 
 // begin takes the scenarios out of the plan, which then has those of the values alone.

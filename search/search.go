@@ -31,6 +31,7 @@ type Settings struct {
 	// Confidence is the share of searches whose interval holds the limit.
 	Confidence float64
 	MaxTrials  int // valid ones
+	Retries    int // further attempts at a value whose trial was INVALID
 }
 
 // Observation is what a trial showed.
@@ -74,8 +75,6 @@ const (
 	below = 0.75
 	// confirmations is how many trials on each side must agree with the limit.
 	confirmations = 3
-	// patience is how many INVALID trials in a row end a search.
-	patience = 3
 	// strides is how many resolutions from the limit a trial still confirms it.
 	strides = 2.5
 )
@@ -129,7 +128,7 @@ func (s *Search) Record(o Observation) {
 	switch {
 	case o.Limit == Generator && s.anyHeld() && (known || s.inARow > 1):
 		s.ceiling, s.inARow = min(s.ceiling, s.position(o.Value)), 0
-	case s.inARow == patience:
+	case s.inARow > s.Retries:
 		s.stuck = true
 	}
 }
@@ -140,7 +139,7 @@ func (s *Search) anyHeld() bool {
 
 // Next names the value of the next trial and why it is made; false where the search is over.
 func (s *Search) Next() (value float64, why Step, more bool) {
-	if s.stuck || len(s.made) >= s.MaxTrials || s.invalid > s.MaxTrials {
+	if s.Stuck() || len(s.made) >= s.MaxTrials {
 		return 0, "", false
 	}
 	if s.inARow > 0 {
@@ -391,4 +390,6 @@ func (s *Search) limit() Limit {
 }
 
 // Stuck reports whether trials stayed INVALID, so that the search ended without its answer.
-func (s *Search) Stuck() bool { return s.stuck || s.invalid > s.MaxTrials }
+func (s *Search) Stuck() bool {
+	return s.stuck || s.invalid > s.MaxTrials*max(1, s.Retries)
+}

@@ -53,7 +53,7 @@ func (t truth) run(seed uint64) (*Search, Result) {
 func settings(predicted float64) Settings {
 	return Settings{
 		Least: 1, Most: 1e6, Start: 100, Predicted: predicted, Resolution: .02, Confidence: .95,
-		MaxTrials: 12,
+		MaxTrials: 12, Retries: 2,
 	}
 }
 
@@ -173,7 +173,7 @@ func TestSearch_InvalidTrials(t *testing.T) {
 		}
 		s.Record(Observation{Value: value, Invalid: true})
 	}
-	if r := s.Result(); !s.Stuck() || r.Trials != 0 || r.Invalid != patience || r.Low != nil {
+	if r := s.Result(); !s.Stuck() || r.Trials != 0 || r.Invalid != 3 || r.Low != nil {
 		t.Errorf("a host that spoils all: %+v", r)
 	}
 }

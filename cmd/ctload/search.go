@@ -82,6 +82,8 @@ Where something else is lost first, the search halves what is left, and names it
 		"share of searches whose interval holds the limit")
 	flags.Var(countFlag(&f.MaxTrials, leastTrials, mostTrials).withDefault("12"), "max-trials",
 		"valid trials of each scenario, at most")
+	flags.Var(countFlag(&f.Search.Retries, 0, maxRetries).withDefault(defaultRetries), "retries",
+		"further attempts at a value whose trial is INVALID")
 	flags.Var(textFlag(&f.atLeast, "rate or duration", "2000/s"), "at-least",
 		"fail, with exit status 1, unless the whole interval reaches this value")
 	flags.Var(textFlag(&f.baseline, "run", "runs/last"), "baseline",
@@ -106,7 +108,7 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
 	if sandbox.Inside() {
 		return f.inside(cmd, args)
 	}
-	job, err := f.check(cmd, args)
+	job, limits, err := f.check(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -117,9 +119,12 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
 	if err := equip(&job); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s of %s, at most %d trials each; one of each takes about "+
-		"%s\n", job.Plan.Experiment.Name, f.Goal, count(len(job.Plan.Scenarios), "scenario"),
-		f.MaxTrials, job.Plan.Expect(f.choice, job.Cache))
+	about := job.Plan.Expect(f.choice, job.Cache)
+	if n := len(job.Plan.Scenarios); n > 1 {
+		about += fmt.Sprintf(" for all %d scenarios", n)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, %s, of at most %d trials each; a trial takes about %s\n",
+		job.Plan.Experiment.Name, f.Goal, count(limits, "limit"), f.MaxTrials, about)
 	defer catchSignals(cmd)()
 	keepPipes()
 	if err := tryRules(cmd, job.Plan); err != nil {
@@ -183,7 +188,7 @@ func (f *searchFlags) earlier() (*search.Found, error) {
 func (f *searchFlags) inside(cmd *cobra.Command, args []string) error {
 	defer catchSignals(cmd)()
 	keepPipes()
-	job, err := f.check(cmd, args)
+	job, _, err := f.check(cmd, args)
 	if err == nil {
 		err = equip(&job)
 	}
@@ -198,29 +203,32 @@ func (f *searchFlags) inside(cmd *cobra.Command, args []string) error {
 	return measure(cmd, job)
 }
 
-// check refuses what cannot be searched before anything is prepared.
-func (f *searchFlags) check(cmd *cobra.Command, args []string) (orchestrator.Job, error) {
-	if err := f.readGoal(cmd); err != nil {
-		return orchestrator.Job{}, err
+// check refuses what cannot be searched before anything is prepared. limits is how many are looked
+// for.
+func (f *searchFlags) check(
+	cmd *cobra.Command, args []string,
+) (job orchestrator.Job, limits int, err error) {
+	if err = f.readGoal(cmd); err == nil {
+		job, err = f.plan(cmd, args)
 	}
-	job, err := f.plan(cmd, args)
 	if err == nil && f.out != "" && !sandbox.Inside() {
 		if err = results.CheckNew(f.out); err != nil {
 			err = fmt.Errorf("--out: %w", err)
 		}
 	}
 	if err != nil {
-		return job, err
+		return job, 0, err
 	}
 	job.Search = &f.Search
-	job.Plan.Retries = 0 // the search itself asks again
-	notes, err := job.Plan.CheckSearch(f.Search)
-	if err == nil && !sandbox.Inside() {
-		for _, note := range notes {
-			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", note)
-		}
+	job.Plan.Retries = 0  // the search itself asks again
+	if sandbox.Inside() { // the command outside has checked it
+		return job, 0, nil
 	}
-	return job, err
+	known, err := job.Plan.CheckSearch(f.Search)
+	for _, note := range known.Notes {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", note)
+	}
+	return job, len(known.Scenarios), err
 }
 
 // readGoal reads the one goal of the command line, and the value that it has to reach.

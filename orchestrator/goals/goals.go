@@ -252,7 +252,7 @@ func (g Goal) predict(
 	if g.Quantity == Buckets || !carries(good) || carries(bad) {
 		return 0
 	}
-	for math.Abs(good-bad) > 1e-3 {
+	for math.Abs(good-bad) > 5e-3 {
 		if middle := (good + bad) / 2; carries(middle) {
 			good = middle
 		} else {

@@ -95,7 +95,6 @@ func TestSettings(t *testing.T) {
 		{Highest, "rate", held, 100, 600},
 		{Highest, "rate", flood, 400, (3000 - 256) / 3.},
 		{Smallest, "max", held, 3000, 500},
-		{Smallest, "max", flood, 3000, 1200 + 256},
 		{Longest, "timeout:udp", flood, 3, (3000 - 256) / 400.},
 		{Smallest, "buckets", flood, 512, 0},
 		{Longest, "timeout:time_wait", flood, 120, 0},
