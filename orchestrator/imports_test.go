@@ -75,7 +75,7 @@ var house = []struct {
 	{"vm/guest", []string{"agent/modload"}},
 	{"vm", []string{"agent", "agent/tuning", "internal/link"}},
 	{"vm/control", []string{"agent", "vm"}},
-	{"vm/preflight", []string{"agent/tuning", "vm/sandbox"}},
+	{"vm/preflight", []string{"agent/tuning", "vm/guest", "vm/sandbox"}},
 	{"vm/netns", []string{"agent", "agent/tuning", "internal/link", "vm", "vm/journal",
 		"vm/sandbox"}},
 	{"vm/libvirt", []string{"agent", "agent/faults", "internal/link", "vm", "vm/guest"}},

@@ -3,15 +3,12 @@ package orchestrator
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/scenarios"
-	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/preflight"
 )
 
@@ -19,42 +16,36 @@ import (
 // text that a tool refuses is an [*scenarios.InvalidError] at its place; what this host's kernel
 // refuses, and what could not be tried, is a warning.
 func (p *Plan) Preflight(ctx context.Context) (warnings []string, err error) {
-	var tried []tuning.Settings
-	invalid := &scenarios.InvalidError{}
-	box := ""
-	defer func() {
-		if box != "" {
-			_ = os.RemoveAll(box) // files of this process alone
-		}
-	}()
+	var tried []scenarios.Resolved
+	var attempts []preflight.Attempt
 	for _, s := range p.Scenarios {
 		all, err := wiring.Settings(p.Experiment.Topology, s.DUT)
 		if err != nil {
-			return warnings, err
+			return nil, err
 		}
-		asked := tuning.Settings{
+		a := preflight.Attempt{Settings: tuning.Settings{
 			IPSet: all.IPSet, Rules: all.Rules, Rules6: all.Rules6,
 			RulesBackend: all.RulesBackend, NFT: all.NFT,
+		}}
+		for _, name := range s.DUT.Interfaces(p.Experiment.Topology) {
+			a.Links = append(a.Links, name)
 		}
-		known := func(t tuning.Settings) bool { return reflect.DeepEqual(t, asked) }
-		if len(asked.Tools()) == 0 || slices.ContainsFunc(tried, known) {
-			continue
+		slices.Sort(a.Links)
+		known := func(b preflight.Attempt) bool { return reflect.DeepEqual(a, b) }
+		if len(a.Settings.Tools()) > 0 && !slices.ContainsFunc(attempts, known) {
+			tried, attempts = append(tried, s), append(attempts, a)
 		}
-		tried = append(tried, asked)
-		if box == "" {
-			if box, err = toolBox(); err != nil {
-				return append(warnings, "the rules are not tried before the run: "+err.Error()), nil
-			}
-		}
-		names := s.DUT.Interfaces(p.Experiment.Topology)
-		links := []string{}
-		for _, name := range names {
-			links = append(links, name)
-		}
-		faults, err := preflight.Check(ctx, box, links, asked)
-		if err != nil {
-			return append(warnings, "the rules are not tried before the run: "+err.Error()), nil
-		}
+	}
+	if len(attempts) == 0 {
+		return nil, nil
+	}
+	found, err := preflight.Check(ctx, attempts)
+	if err != nil {
+		return []string{"the rules are not tried before the run: " + err.Error()}, nil
+	}
+	invalid := &scenarios.InvalidError{}
+	for i, faults := range found {
+		s, asked := tried[i], attempts[i].Settings
 		texts := map[string]string{
 			"ipset": asked.IPSet, "rules": asked.Rules, "rules6": asked.Rules6, "nft": asked.NFT,
 		}
@@ -76,20 +67,4 @@ func (p *Plan) Preflight(ctx context.Context) (warnings []string, err error) {
 		return warnings, invalid
 	}
 	return warnings, nil
-}
-
-// toolBox makes a folder with this host's rule tools.
-func toolBox() (folder string, err error) {
-	if folder, err = os.MkdirTemp("", "ctload-tools-"); err != nil {
-		return "", err
-	}
-	folder, err = filepath.EvalSymlinks(folder)
-	if err == nil {
-		err = guest.WriteTools(folder, append(guest.DefaultTools(), "?ipset")...)
-	}
-	if err != nil {
-		_ = os.RemoveAll(folder)
-		return "", err
-	}
-	return folder, nil
 }

@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
@@ -28,9 +31,8 @@ const Role = "ctload-preflight"
 // limit bounds a preflight, which takes some 50 ms for each text.
 const limit = time.Minute
 
-// request is what the process in the namespaces gets.
-type request struct {
-	Box      string
+// Attempt is sets and rules to load, for a DUT that has the links.
+type Attempt struct {
 	Links    []string
 	Settings tuning.Settings
 }
@@ -45,14 +47,13 @@ type Fault struct {
 	Kernel bool
 }
 
-// Check loads the sets and rules of settings, for which a DUT has links, with the tools of a box
-// (see tuning.Boxed). An error means that they could not be tried.
-func Check(
-	ctx context.Context, box string, links []string, s tuning.Settings,
-) ([]Fault, error) {
+// Check makes the attempts, each in a network namespace of its own, with this host's tools apart
+// from its files (see tuning.Boxed), and returns the faults of each. An error means that they could
+// not be made. Everything that Check makes is in memory that ends with its process.
+func Check(ctx context.Context, attempts []Attempt) ([][]Fault, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	input, err := json.Marshal(request{box, links, s})
+	input, err := json.Marshal(attempts)
 	if err != nil {
 		return nil, err
 	}
@@ -63,38 +64,51 @@ func Check(
 	if err != nil {
 		return nil, fmt.Errorf("try the rules: %w: %s", err, strings.TrimSpace(stderr.String()))
 	}
-	var faults []Fault
+	var faults [][]Fault
 	err = json.Unmarshal(out, &faults)
 	return faults, err
 }
 
-// Run loads rules in the process that [Check] started, and returns its exit status.
+// Run makes the attempts in the process that [Check] started, and returns its exit status.
 func Run() int {
-	var r request
-	err := json.NewDecoder(os.Stdin).Decode(&r)
-	if err == nil {
-		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-	}
-	if err == nil {
-		err = json.NewEncoder(os.Stdout).Encode(r.try(context.Background()))
-	}
-	if err != nil {
+	if err := run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return 0
 }
 
-// try loads the texts one by one, so that each is judged.
-func (r request) try(ctx context.Context) []Fault {
-	for _, name := range r.Links {
+func run(ctx context.Context) error {
+	var attempts []Attempt
+	err := errors.Join(json.NewDecoder(os.Stdin).Decode(&attempts), sandbox.Arrange())
+	if err != nil {
+		return err
+	}
+	box := filepath.Join(sandbox.RuntimeDir, "tools")
+	if err := guest.WriteTools(box, append(guest.DefaultTools(), "?ipset")...); err != nil {
+		return err
+	}
+	runtime.LockOSThread() // the programs that it starts are in its network namespace
+	var faults [][]Fault
+	for _, a := range attempts {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make a network namespace: %w", err)
+		}
+		faults = append(faults, a.try(ctx, box))
+	}
+	return json.NewEncoder(os.Stdout).Encode(faults)
+}
+
+// try loads the texts one by one, so that each is judged, with the tools of the box.
+func (a Attempt) try(ctx context.Context, box string) []Fault {
+	for _, name := range a.Links {
 		// A rule may name a card by its number, which nft looks up. A kernel without such links
 		// judges the rest all the same.
 		_ = netlink.LinkAdd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: name}})
 	}
 	faults := []Fault{}
-	kernel := tuning.Kernel{Run: tuning.Boxed(r.Box)}
-	s := r.Settings
+	kernel := tuning.Kernel{Run: tuning.Boxed(box)}
+	s := a.Settings
 	for _, part := range []struct {
 		key string
 		tuning.Settings

@@ -20,6 +20,10 @@ const RuntimeDir = "/.ctload"
 // hostRoot is where the host's root folder is while the sandbox's own is made.
 const hostRoot = "/.host"
 
+// Arrange gives a process that [Command] started the files of a sandbox: those of the host,
+// read-only, and an empty [RuntimeDir], which ends with the process.
+func Arrange() error { return arrange(nil) }
+
 // arrange gives the new namespaces what every sandbox needs: a root folder of its own that shows
 // the host's files, read-only but for the folders in writable, by path; its own /proc; an empty
 // RuntimeDir; a /sys that shows its own network where the host allows that.
