@@ -125,6 +125,8 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 	}
 	checkGone(p, n, c)
 	checkCards(p, n.get("interfaces"), c.Cards, topology)
+	checkAddresses(p, n.get("addresses"), c.Addresses, topology)
+	checkListen(p, n.get("listen"), c.Listen, topology)
 	checkObjects(p, firewallOf(n, c, topology), c)
 	checkSetup(p, n, c)
 	checkModules(p, n.get("modules"), c)

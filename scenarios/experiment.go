@@ -215,6 +215,8 @@ type Configuration struct {
 	Modprobe      string       `yaml:"modprobe" matrix:"no"` // in a file alone: becomes Modules
 	Setup         []string     `yaml:"setup"`
 	Cards         Cards        `yaml:"interfaces" matrix:"no"`
+	Addresses     Addresses    `yaml:"addresses" matrix:"no"` // in the texts: placeholders
+	Listen        []string     `yaml:"listen"`                // as 15006, 53/udp, server:8080
 	Refused       []string     `yaml:"refused"`
 }
 

@@ -185,8 +185,8 @@ func (e *Experiment) SetFiles(paths map[string][]string) ([]Warning, error) {
 		file := &node{kind: mapping, at: at, entries: []entry{{"file", at, names}}}
 		given.entries = append(given.entries, entry{key, at, file})
 	}
-	given = (&normaliser{problems: p, seen: map[*node]*node{}}).dut(given)
 	root := e.root
+	given = newNormaliser(p, root).dut(given)
 	dut := root.get("dut")
 	if dut == nil || dut.kind != mapping {
 		dut = &node{kind: mapping, at: root.at}

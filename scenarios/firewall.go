@@ -3,9 +3,9 @@ package scenarios
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/ctload/ctload/internal/rules"
@@ -151,13 +151,15 @@ func (e Entry) Flow(topology Topology, c *Configuration, family Family, port uin
 		flow.Protocol = "icmpv6"
 	}
 	translated := c.NAT == DNAT || c.NAT == Redirect // to the DUT, for the rules to lead on
+	flow.To = "${dut.client.address" + family.suffix() + "}"
 	switch {
 	case e.From == nodeDUT && e.Target == nodeDUT:
 		flow.Local, flow.Loopback = true, true
 	case e.From == nodeDUT:
-		flow.Local, flow.In, flow.Out = true, nil, in(nodeServer)
+		flow.Local, flow.In, flow.Out, flow.To = true, nil, in(nodeServer), ""
 	case topology.Kind == Router && e.Target != nodeDUT && !translated:
 		flow.Through, flow.Out = true, in(nodeServer)
+		flow.To = "${" + e.Target + ".address" + family.suffix() + "}"
 	}
 	return flow
 }
@@ -174,7 +176,8 @@ func guideRules(p *problems, n *node, r *Resolved, topology Topology) {
 	guideDirections(p, f, r, topology)
 	guideLoad(p, f, r, topology, at)
 	guideInterfaces(p, f, r, topology)
-	guideListeners(p, f, r, topology, at)
+	guideLeads(p, f, r, topology, at)
+	guideExemptNAT(p, f, r, topology)
 	guideNothingTracked(p, n, &r.DUT)
 }
 
@@ -447,29 +450,57 @@ func checkObjects(p *problems, f firewall, c *Configuration) {
 	}
 }
 
-// guideListeners warns of rules that lead the load to a port of the DUT at which nothing listens.
-func guideListeners(
-	p *problems, f firewall, r *Resolved, topology Topology, at Position,
-) {
-	listening := map[string]bool{}
-	for _, l := range r.Answering(topology)[nodeDUT] {
-		listening[l.Transport+" "+strconv.Itoa(int(l.Port))] = true
-	}
+// guideLeads warns of rules that lead the load to an address that no node of the lab has.
+func guideLeads(p *problems, f firewall, r *Resolved, topology Topology, at Position) {
 	told := map[*rules.Rule]bool{}
 	for _, e := range r.Workload {
 		for _, flow := range e.flows(topology, &r.DUT) {
 			fate := f.Fate(flow)
-			port, own := fate.Port(flow.Port)
-			rule := fate.Leading.Rule
-			if fate.Target == "" || !own || told[rule] || f.from[fate.Leading.Table] == nil ||
-				listening[fmt.Sprint(flow.Protocol, " ", port)] {
+			to, rule := leadOf(fate.Target, flow.Port), fate.Leading.Rule
+			_, err := netip.ParseAddr(to.address)
+			if fate.Target == "" || err != nil || told[rule] || f.from[fate.Leading.Table] == nil {
 				continue
 			}
 			told[rule] = true
-			p.warnf(f.at(fate.Leading, at), "the rule leads the load %s to port %d of the DUT, "+
-				"and nothing listens there: a probe to that port, "+
-				"{probe: %s, port: %d, target: dut}, brings a program that does",
-				quote(e.Name), port, flow.Protocol, port)
+			p.warnf(f.at(fate.Leading, at), "the rule leads the load %s to %s, and no node of the "+
+				"lab has that address; addresses: {%s: server} gives it to one", quote(e.Name),
+				to.address, to.address)
+		}
+	}
+}
+
+// guideExemptNAT warns of notrack rules for packets that rules of destination NAT are about: those
+// translate nothing that is not tracked.
+func guideExemptNAT(p *problems, f firewall, r *Resolved, topology Topology) {
+	if !f.translatesDestinations() {
+		return
+	}
+	for _, t := range f.Tables {
+		for _, c := range t.Chains {
+			for _, rule := range c.Rules {
+				if !rule.Notrack || rule.SYN {
+					continue
+				}
+				for _, flow := range aboutRule(rule, topology, &r.DUT) {
+					if flow.Local {
+						continue
+					}
+					flow.Through, flow.Out, flow.To = false, nil, "${dut.client.address}"
+					if flow.Family == rules.IPv6 {
+						flow.To = "${dut.client.address6}"
+					}
+					exempt := f.Fate(flow)
+					flow.Tracked = true
+					led := f.Fate(flow)
+					if exempt.Exempting.Rule != rule || exempt.Untracked != rules.Surely ||
+						led.Target == "" {
+						continue
+					}
+					p.warnf(f.at(exempt.Exempting, Position{}), "notrack keeps these packets from "+
+						"%s: what is not tracked is not translated", led.Leading)
+					break
+				}
+			}
 		}
 	}
 }

@@ -204,16 +204,3 @@ func TestInterfaces_HaveTheNamesOfTheRules(t *testing.T) {
 		}
 	}
 }
-
-// TestListeners_OfOwnRedirects warns where a rule leads the load to a port without a program.
-func TestListeners_OfOwnRedirects(t *testing.T) {
-	dut := keyed("rules", "*nat\n-A PREROUTING -p tcp -j REDIRECT --to-ports 15006\nCOMMIT\n")
-	const want = "x.yaml:7:5: the rule leads the load \"tcp\" to port 15006 of the DUT"
-	if got := warningsOf(t, "server", dut, load); !strings.Contains(got, want) {
-		t.Errorf("%s\nlacks %s", got, want)
-	}
-	beside := load + ", {probe: tcp, port: 15006, rate: 5/s}"
-	if got := warningsOf(t, "server", dut, beside); got != "" {
-		t.Errorf("with a probe: %s", got)
-	}
-}

@@ -269,25 +269,51 @@ func (r Resolved) answering(topology Topology) (all map[string][]Listening, clas
 	type taken struct{ entry, index int }
 	found := map[place]taken{}
 	all = map[string][]Listening{}
+	// need adds what an entry needs at a port, and reports whether another one needs something else.
+	need := func(entry int, at place, program Program) (clashed bool) {
+		before, there := found[at]
+		if !there {
+			found[at] = taken{entry, len(all[at.node])}
+			all[at.node] = append(all[at.node], Listening{program, at.port})
+			return false
+		}
+		both, ok := joined(all[at.node][before.index].Program, program)
+		all[at.node][before.index].Program = both
+		return !ok
+	}
 	for i, e := range r.Workload {
 		program, ports := e.program()
 		for _, node := range r.endsOn(topology, e) {
 			clashed := false
 			for _, port := range ports {
 				at := place{node, program.Transport, port}
-				before, there := found[at]
-				if !there {
-					found[at] = taken{i, len(all[node])}
-					all[node] = append(all[node], Listening{program, port})
-					continue
-				}
-				both, ok := joined(all[node][before.index].Program, program)
-				all[node][before.index].Program = both
-				if !ok && !clashed { // one of its ports is enough to report
+				if need(i, at, program) && !clashed { // one of its ports is enough to report
 					clashed = true
-					clashes = append(clashes, clash{before.entry, i, node, port})
+					clashes = append(clashes, clash{found[at].entry, i, node, port})
 				}
 			}
+		}
+	}
+	own := firewall{Ruleset: r.DUT.Ruleset()}
+	for i, e := range r.Workload {
+		program, ports := e.program()
+		for _, to := range own.leads(topology, e, &r.DUT) {
+			if len(ports) > 0 && to.node != "" {
+				need(i, place{to.node, program.Transport, to.port}, program)
+			}
+		}
+	}
+	for _, text := range r.DUT.Listen {
+		l, ok := parseListen(text)
+		if !ok {
+			continue // checkListen reports it
+		}
+		for _, port := range (Ports{l.PortRange}).Expand() {
+			program := Program{Transport: l.transport, Answer: AnswerAny}
+			if l.transport == "udp" {
+				program.Answer = AnswerEcho
+			}
+			need(-1, place{l.node, l.transport, port}, program)
 		}
 	}
 	return all, clashes

@@ -11,25 +11,39 @@ import (
 // normalise rewrites older or looser forms of a file into the one form that the rest of the package
 // reads, and warns of the old ones.
 func normalise(p *problems, root *node) *node {
-	n := normaliser{p, map[*node]*node{}}
+	n := newNormaliser(p, root)
 	root = root.change("dut", n.dut).change("actions", n.actions)
 	return root.change("scenarios", func(scenarios *node) *node {
 		if scenarios.kind != mapping {
 			return scenarios
 		}
-		return scenarios.each(func(s *node) *node { return n.dut(s).change("actions", n.actions) })
+		return scenarios.each(func(s *node) *node {
+			p.refuse(s.has("addresses"), s.place("addresses"), "addresses stand in the dut: they "+
+				"hold for all scenarios")
+			return n.dut(s).change("actions", n.actions)
+		})
 	})
 }
 
 // normaliser remembers the rules that it has seen: with an alias many scenarios share one text.
 type normaliser struct {
 	*problems
-	seen map[*node]*node
+	seen, placed map[*node]*node
+	addresses    Addresses
+}
+
+// newNormaliser returns a normaliser for texts with the addresses of the dut of a file.
+func newNormaliser(p *problems, root *node) normaliser {
+	n := normaliser{problems: p, seen: map[*node]*node{}, placed: map[*node]*node{}}
+	if given := root.get("dut").get("addresses"); given != nil && given.kind == mapping {
+		n.addresses.decodeNode(newProblems(), given) // decoding the dut reports problems
+	}
+	return n
 }
 
 // dut gives the settings, rules and modules of a dut or a scenario their current form.
 func (p normaliser) dut(dut *node) *node {
-	dut = p.inlined(dut)
+	dut = p.addressed(p.inlined(dut))
 	if sysctl := dut.get("sysctl"); sysctl != nil {
 		dut = normaliseSysctl(p.problems, dut, sysctl)
 		if !sysctl.empty() && len(dut.get("sysctl").entries) == 0 {
@@ -47,7 +61,7 @@ func (p normaliser) dut(dut *node) *node {
 // actions gives the settings, rules and modules of actions their current form.
 func (p normaliser) actions(actions *node) *node {
 	return actions.each(func(action *node) *node {
-		action = p.inlined(action)
+		action = p.addressed(p.inlined(action))
 		if sysctl := action.get("sysctl"); sysctl != nil {
 			action = normaliseSysctl(p.problems, action, sysctl)
 		}

@@ -195,6 +195,8 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 		link := ofType("string")
 		link.Enum = []any{nodeClient, nodeServer}
 		return mapOf(link)
+	case Addresses:
+		return mapOf(ofType("string"))
 	case Topology:
 		return anyOf(schemaOf(reflect.TypeFor[TopologyKind]()), reflected(zero))
 	case Recovery:

@@ -35,11 +35,14 @@ type Flow struct {
 	// In and Out are the names of the interfaces where it comes in and leaves, each by all of its
 	// names; empty where they are not known: any name then fits but lo.
 	In, Out []string
+	// To is the placeholder of its destination address, as ${server.address}; empty where it is not
+	// known.
+	To string
 }
 
 // Answer returns an answer to a flow that does not leave its node with a route of its own.
 func (f Flow) Answer() Flow {
-	f.Reply, f.In, f.Out = !f.Reply, f.Out, f.In
+	f.Reply, f.In, f.Out, f.To = !f.Reply, f.Out, f.In, ""
 	if !f.Through && !f.Loopback {
 		f.Local = !f.Local
 	}
@@ -80,7 +83,8 @@ type Fate struct {
 	// [Rule.Target].
 	Target  string
 	Leading Place
-	Met     bool // it may match some rule
+	Targets []string // of all rules of destination NAT that it may meet
+	Met     bool     // it may match some rule
 }
 
 // Untracked reports whether the rules surely take a flow out of tracking.
@@ -131,12 +135,25 @@ func (s Ruleset) Fate(f Flow) Fate {
 // Port returns the port that destination NAT leads a packet to, which came for a port; own reports
 // whether it is one of the node with the rules, as after a redirect.
 func (f Fate) Port(given uint16) (port uint16, own bool) {
-	at := strings.LastIndexByte(f.Target, ':')
-	own = f.Target == "" || f.Target == keptPort || at == 0
-	if low, _, ok := portRange(f.Target[at+1:]); at >= 0 && ok {
-		return low, own
+	address, port := Destination(f.Target, given)
+	return port, address == ""
+}
+
+// Destination returns where a target of destination NAT (see [Rule.Target]) leads a packet to a
+// port: an address, or "" for the node with the rules, and a port.
+func Destination(target string, given uint16) (address string, port uint16) {
+	if target == keptPort {
+		return "", given
 	}
-	return given, own
+	address = target
+	if at := strings.LastIndexByte(target, ':'); at >= 0 {
+		low, _, ok := portRange(target[at+1:])
+		bare := strings.Count(target, ":") > 1 && !strings.HasSuffix(target[:at], "]")
+		if ok && !bare { // else of an address of IPv6 alone
+			address, given = target[:at], low
+		}
+	}
+	return strings.Trim(address, "[]"), given
 }
 
 // hooks returns the hooks that a packet passes, in order.
@@ -280,6 +297,9 @@ func (w *walker) apply(at Place, fit Fit, depth int) (on, back Fit) {
 	case r.Verdict == "RETURN":
 		return Never, fit
 	case r.Target != "":
+		if w.fate.Untracked != Surely && !slices.Contains(w.fate.Targets, r.Target) {
+			w.fate.Targets = append(w.fate.Targets, r.Target)
+		}
 		if fit == Surely && w.fate.Target == "" && w.fate.Untracked != Surely {
 			w.fate.Target, w.fate.Leading = r.Target, at
 		}
@@ -287,10 +307,32 @@ func (w *walker) apply(at Place, fit Fit, depth int) (on, back Fit) {
 	case slices.Contains(finalTargets, r.Verdict):
 		return Never, Never
 	case r.opaque:
+		for _, name := range at.Table.chainsOf(r.jumps) {
+			if c := at.Table.byName[name]; c != nil && c != at.Chain {
+				w.walk(Place{Table: at.Table, Chain: c}, Maybe, depth+1)
+			}
+		}
 		return Maybe, Maybe
 	}
 	w.ended--
 	return fit, Never
+}
+
+// chainsOf returns names of chains, with the chains of maps of verdicts, as @services, in their
+// place.
+func (t *Table) chainsOf(jumps []string) (names []string) {
+	for _, jump := range jumps {
+		name, isMap := strings.CutPrefix(jump, "@")
+		if !isMap {
+			names = append(names, jump)
+		}
+		for _, o := range t.Objects {
+			if isMap && o.Name == name {
+				names = append(names, o.jumps...)
+			}
+		}
+	}
+	return names
 }
 
 // finalTargets end the way of a packet through a chain, and do not refuse it. A packet in a queue
@@ -318,6 +360,7 @@ func (w *walker) fit(t *Table, r *Rule) Fit {
 	leaves := slices.Contains([]string{"output", "forward", "postrouting"}, w.hook)
 	return min(whole,
 		w.interfaces(r.In, f.In, comes), w.interfaces(r.Out, f.Out, leaves),
+		r.targets.fit(w.address),
 		r.families.fit(func(family string) Fit {
 			name := strings.TrimSuffix(strings.Replace(family, "ipv", "ip", 1), "4")
 			return sure(name == f.Family)
@@ -330,6 +373,22 @@ func (w *walker) fit(t *Table, r *Rule) Fit {
 		}),
 		r.States.fit(w.state))
 }
+
+// address judges a destination address that a rule names. Those of the lab are known by their
+// placeholders alone.
+func (w *walker) address(given string) Fit {
+	given = strings.TrimSuffix(strings.TrimSuffix(given, "/32"), "/128")
+	switch {
+	case slices.Contains(anywhere, given):
+		return Surely
+	case w.flow.To == "" || !strings.HasPrefix(given, "${") || strings.Contains(given, "/"):
+		return Maybe
+	}
+	return sure(given == w.flow.To)
+}
+
+// anywhere are networks with every address.
+var anywhere = []string{"0.0.0.0/0", "0/0", "::/0"}
 
 func sure(holds bool) Fit {
 	if holds {

@@ -480,9 +480,9 @@ func (r *Rule) option(o option) {
 	case "source", "destination":
 		if o.name == "destination" {
 			r.targets = values
+		} else {
+			r.other = r.other || o.negated || !slices.Contains(anywhere, first.Text)
 		}
-		anywhere := []string{"0.0.0.0/0", "0/0", "::/0"}
-		r.other = r.other || o.negated || !slices.Contains(anywhere, first.Text)
 		r.Loads = min(r.Loads*len(values.List), maxLoads)
 		for _, address := range values.List {
 			host, _, _ := strings.Cut(address, "/")

@@ -425,8 +425,11 @@ func (s *script) elements(t *Table, name token) {
 // add adds elements in braces to a set or a map.
 func (o *Object) add(words []token) {
 	for i, w := range words[min(1, len(words)):] {
-		if before := words[i].Text; before == "{" || before == "," {
+		switch words[i].Text {
+		case "{", ",":
 			o.elements = append(o.elements, w.Text)
+		case "jump", "goto":
+			o.jumps = append(o.jumps, w.Text)
 		}
 	}
 }

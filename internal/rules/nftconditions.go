@@ -22,6 +22,13 @@ func (r *nftRule) read() {
 		ends := r.at(i) == "vmap" || r.at(i+1) == "{" && (r.at(i) == "jump" || r.at(i) == "goto")
 		r.opaque = r.opaque || ends && len(r.cases) == 0
 	}
+	for i := range r.words {
+		name := r.at(i)
+		jumps := slices.Contains([]string{"jump", "goto"}, r.at(i-1))
+		if r.opaque && (jumps || strings.HasPrefix(name, "@")) {
+			r.jumps = append(r.jumps, name)
+		}
+	}
 }
 
 // final are the statements that end a rule.
@@ -73,7 +80,7 @@ var (
 	// readKeys are the fields of packets that fields of a rule hold.
 	readKeys = []string{
 		"tcp dport", "tcp sport", "udp dport", "udp sport", "th dport", "th sport", "ip protocol",
-		"ip6 nexthdr", "meta l4proto", "meta protocol", "meta nfproto", "ct state",
+		"ip6 nexthdr", "ip daddr", "ip6 daddr", "meta l4proto", "meta protocol", "meta nfproto", "ct state",
 	}
 )
 
@@ -109,6 +116,8 @@ func (r *nftRule) field(i int) *Values {
 		return &r.Sources
 	case next == "state":
 		return &r.States
+	case next == "daddr":
+		return &r.targets
 	case next == "nfproto", next == "protocol" && word == "meta":
 		return &r.families
 	default:

@@ -103,6 +103,7 @@ type Object struct {
 	elements []string         // of a set or map
 	protocol string           // of a ct timeout
 	policy   map[string]int64 // likewise: seconds by state
+	jumps    []string         // the chains that the verdicts of a map jump to
 }
 
 // Rule is one rule.
@@ -134,15 +135,16 @@ type Rule struct {
 	targets Values // addresses of the destination
 	notSYN  bool   // it leaves out the first packets of TCP, as ! --syn
 
-	either  Values  // ports of the source or of the destination
-	other   bool    // it has conditions beside those in the fields
-	leaves  bool    // its jump does not come back (goto)
-	opaque  bool    // it may end the way of a packet in a way that the fields do not tell
-	cases   []*Rule // of a map of verdicts: a rule for each of its values
-	exact   bool    // whether Loads is exact
-	spec    string  // the words of a rule of iptables, to find it again
-	only    string  // with Tracks, in a table of both families: the one that the rule is about
-	timeout string  // names the ct timeout policy that it sets
+	either  Values   // ports of the source or of the destination
+	other   bool     // it has conditions beside those in the fields
+	leaves  bool     // its jump does not come back (goto)
+	opaque  bool     // it may end the way of a packet in a way that the fields do not tell
+	jumps   []string // of an opaque rule: chains and maps of verdicts that it may lead to
+	cases   []*Rule  // of a map of verdicts: a rule for each of its values
+	exact   bool     // whether Loads is exact
+	spec    string   // the words of a rule of iptables, to find it again
+	only    string   // with Tracks, in a table of both families: the one that the rule is about
+	timeout string   // names the ct timeout policy that it sets
 }
 
 // Values are compared by a condition; the zero value matches everything.
