@@ -235,6 +235,11 @@ func (c *Client) bind(ctx context.Context) (context.Context, func()) {
 	return ctx, func() { stop(); cancel(nil) }
 }
 
+// RefusedError reports that an agent answered, and that it could not do what it was asked.
+type RefusedError struct{ text string }
+
+func (e *RefusedError) Error() string { return e.text }
+
 // explain turns gRPC's error into one in ctload's terms.
 func (c *Client) explain(ctx context.Context, method string, err error) error {
 	cause := context.Cause(ctx)
@@ -246,7 +251,7 @@ func (c *Client) explain(ctx context.Context, method string, err error) error {
 	}
 	s := status.Convert(err)
 	if s.Code() == codes.Unknown {
-		return fmt.Errorf("%s on %s: %s", method, c.node, s.Message())
+		return &RefusedError{fmt.Sprintf("%s on %s: %s", method, c.node, s.Message())}
 	}
 	return fmt.Errorf("%s on %s: %w", method, c.node, err)
 }

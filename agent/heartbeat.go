@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync/atomic"
@@ -88,8 +89,14 @@ func (c *Client) beat() {
 // full table in an emulated guest.
 const callLimit = 2 * time.Minute
 
+// longLimits bound the calls that load and read all rules, of which a host may have megabytes.
+var longLimits = map[string]time.Duration{
+	"Configure": 10 * time.Minute, "ReadBack": 10 * time.Minute,
+}
+
 // within bounds a call.
 func (c *Client) within(ctx context.Context, method string) (context.Context, func()) {
-	late := fmt.Errorf("%s gave no answer to %s within %v", c.node, method, callLimit)
-	return context.WithTimeoutCause(ctx, callLimit, late)
+	limit := cmp.Or(longLimits[method], callLimit)
+	late := fmt.Errorf("%s gave no answer to %s within %v", c.node, method, limit)
+	return context.WithTimeoutCause(ctx, limit, late)
 }

@@ -14,6 +14,7 @@ import (
 // early is the DUT of the next trial, which boots while the trial before it ends. It joins its
 // links only when its own trial begins, so that no frame of one trial reaches the DUT of another.
 type early struct {
+	slot   Slot
 	folder *results.TrialFolder
 	linked chan struct{}
 	cancel context.CancelFunc
@@ -33,7 +34,7 @@ func (q *queue) bootEarly(ctx context.Context, lab vm.Lab, now Slot) (*early, er
 	if err != nil {
 		return nil, err
 	}
-	e := &early{folder: folder, linked: make(chan struct{}), booted: make(chan struct{})}
+	e := &early{slot: slot, folder: folder, linked: make(chan struct{}), booted: make(chan struct{})}
 	machine := q.machine(slot, folder)
 	machine.Linked = e.linked
 	ctx, e.cancel = context.WithCancel(ctx)

@@ -26,6 +26,7 @@ type queue struct {
 	begun    int
 	underWay int
 	repeated []int     // how many trials of each scenario were queued once more
+	leftOut  int       // trials of scenarios that are not tried again
 	labs     int       // labs that still take trials
 	ended    error     // why the queue hands out no more trials
 	origin   time.Time // of the run's seconds, which leave out the time before it was resumed
@@ -44,8 +45,12 @@ func newQueue(r Request, run *results.Run) *queue {
 			q.open = append(q.open, slot)
 		}
 	}
-	for i := range run.Scenarios {
+	for i, s := range run.Scenarios {
 		q.takeOver(i)
+		unlike := func(t results.Trial) bool { return t.NotAsAsked() }
+		if slices.ContainsFunc(s.Trials, unlike) {
+			q.leaveOut(i)
+		}
 	}
 	q.changed = sync.NewCond(&q.mu)
 	if len(r.Beside) > 0 {
@@ -96,6 +101,12 @@ func (q *queue) follow(ctx context.Context, lab vm.Lab) (err error) {
 		slot, ok, err := q.next()
 		if !ok {
 			return err
+		}
+		if next != nil && next.slot != slot { // its scenario is not tried again
+			if err := next.abandon(); err != nil {
+				return q.end(err)
+			}
+			next = nil
 		}
 		t, err := q.begin(slot, lab, next)
 		if err != nil {
@@ -165,7 +176,7 @@ func (q *queue) begin(slot Slot, lab vm.Lab, dut *early) (*trial, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.begun++
-	total := len(q.Plan.Order)
+	total := len(q.Plan.Order) - q.leftOut
 	if q.hunt != nil {
 		total = max(total, q.hunt.most())
 	}
@@ -230,6 +241,16 @@ func (q *queue) keep(t *trial) error {
 	if again {
 		q.repeat(t.slot)
 	}
+	left := 0
+	if t.result.NotAsAsked() {
+		left = q.leaveOut(t.slot.Scenario)
+	}
+	if left > 0 {
+		text := fmt.Sprintf("%s is not tried again: the DUT was not as asked, and would not be "+
+			"(trials left out: %d)", q.Plan.Scenarios[t.slot.Scenario].Name, left)
+		q.run.Warnings = append(q.run.Warnings, text)
+		defer q.View.Note(text)
+	}
 	q.underWay--
 	q.changed.Broadcast()
 	if err := q.save(q.run); err != nil {
@@ -240,6 +261,14 @@ func (q *queue) keep(t *trial) error {
 		q.View.Note(q.Plan.Name(t.slot) + " is measured again, since the host has spoilt it")
 	}
 	return nil
+}
+
+// leaveOut takes the trials of a scenario that are open from the queue, and returns how many.
+func (q *queue) leaveOut(scenario int) int {
+	before := len(q.open)
+	q.open = slices.DeleteFunc(q.open, func(s Slot) bool { return s.Scenario == scenario })
+	q.leftOut += before - len(q.open)
+	return before - len(q.open)
 }
 
 // repeat queues another attempt at a trial, after all others, under the scenario's next number.

@@ -209,3 +209,54 @@ func TestQueue_Resume(t *testing.T) {
 		t.Errorf("queued with one retry: %+v", q.open)
 	}
 }
+
+// TestQueue_NotAsAsked leaves out the further trials of a scenario that the DUT did not become, also
+// where the run is resumed.
+func TestQueue_NotAsAsked(t *testing.T) {
+	folder, err := results.Create(filepath.Join(t.TempDir(), "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := planned(t, threeScenarios) // two trials of each
+	view := new(silent)
+	r := Request{Job: Job{Plan: plan, View: view, ID: "x", Folder: folder}, Lab: new(brokenLab)}
+	run := newRun(r)
+	q := newQueue(r, run)
+	unlike := results.Reason{Code: results.CodeNotAsAsked, Text: "the hash has 7 buckets"}
+	perform := func(slot Slot) {
+		tr := &trial{Request: r, slot: slot, result: results.Trial{Number: slot.Number}}
+		if slot.Scenario == 1 {
+			tr.result.Invalidate(unlike)
+		}
+		results.Judge(&tr.result)
+		if err := q.keep(tr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for len(run.Scenarios[1].Trials) == 0 {
+		slot, ok := q.next()
+		if !ok {
+			t.Fatal("the queue is empty")
+		}
+		perform(slot)
+	}
+	q = newQueue(r, run) // as after an interrupt
+	for {
+		slot, ok := q.next()
+		if !ok {
+			break
+		}
+		perform(slot)
+	}
+	var made []int
+	for _, s := range run.Scenarios {
+		made = append(made, len(s.Trials))
+	}
+	if diff := cmp.Diff([]int{2, 1, 2}, made); diff != "" {
+		t.Errorf("trials of each scenario (-want +got):\n%s", diff)
+	}
+	const said = "is not tried again: the DUT was not as asked, and would not be (trials left out: 1)"
+	if w := strings.Join(run.Warnings, ";"); !strings.Contains(w, said) {
+		t.Errorf("warnings %q", run.Warnings)
+	}
+}

@@ -112,6 +112,8 @@ func (t *trial) perform(ctx context.Context) error {
 	case dead:
 		t.invalidate(results.CodeBroken, "%s", boot.Brief())
 		t.View.Note(boot.Error())
+	case err != nil && t.unasked:
+		t.invalidate(results.CodeNotAsAsked, "the DUT is not as asked for: %v", err)
 	case err != nil:
 		t.invalidate(results.CodeBroken, "%v", err)
 	}
@@ -326,6 +328,7 @@ func (t *trial) configure(ctx context.Context) error {
 		apply = node.Configure
 	}
 	if err := apply(ctx, t.settings); err != nil {
+		_, t.unasked = errors.AsType[*agent.RefusedError](err)
 		return err
 	}
 	return t.startResponders(ctx)

@@ -431,9 +431,14 @@ func checkObjects(p *problems, f firewall, c *Configuration) {
 		for _, chain := range t.Chains {
 			for _, rule := range chain.Rules {
 				for _, name := range rule.Names {
+					known := made(name.Text) || sets[name.Text]
+					object := name.Kind == rules.Set || name.Kind == rules.Account ||
+						name.Kind == rules.Stateful
+					if known || !object {
+						continue
+					}
 					at := f.from[t].placeOf(name.At)
 					switch {
-					case made(name.Text) || sets[name.Text]:
 					case name.Kind == rules.Set:
 						p.errorf(at, "there is no set %s: ipset: with a line create %s hash:ip "+
 							"makes it", quote(name.Text), name.Text)

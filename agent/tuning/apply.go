@@ -136,20 +136,20 @@ func (k Kernel) LoadRules(ctx context.Context, s Settings, add bool) error {
 	for _, load := range []struct {
 		what, text, tool string
 		flags            []string
-		parts            bool
+		parts            func(ctx context.Context, text, tool string, flags []string) error
 	}{
-		{"make the sets", s.IPSet, "ipset", []string{"restore"}, false},
-		{"load the IPv4 rules", s.Rules, s.tool("iptables", "restore"), flags, true},
-		{"load the IPv6 rules", s.Rules6, s.tool("ip6tables", "restore"), flags, true},
-		{"load the nft script", s.NFT, "nft", []string{"-f", "-"}, false},
+		{"make the sets", s.IPSet, "ipset", []string{"restore"}, nil},
+		{"load the IPv4 rules", s.Rules, s.tool("iptables", "restore"), flags, k.loadParts},
+		{"load the IPv6 rules", s.Rules6, s.tool("ip6tables", "restore"), flags, k.loadParts},
+		{"load the nft script", s.NFT, "nft", []string{"-f", "-"}, k.loadScripts},
 	} {
 		if load.text == "" {
 			continue
 		}
 		err := step(ctx, load.what, func() error {
 			_, err := k.run(ctx, terminated(load.text), load.tool, load.flags...)
-			if load.parts && tooLarge(err) {
-				err = k.loadParts(ctx, load.text, load.tool, load.flags)
+			if load.parts != nil && !k.Whole && TooLarge(err) {
+				err = load.parts(ctx, load.text, load.tool, load.flags)
 			}
 			return err
 		})
@@ -174,13 +174,23 @@ func (s Settings) usesNFT() bool {
 // kernel does not let it raise the buffer (SO_SNDBUFFORCE): it ends at some 500.
 const partLines = 200
 
-// tooLarge reports whether a tool's transaction did not fit into the buffer of its socket.
-func tooLarge(err error) bool {
+// TooLarge reports whether a tool's transaction did not fit into the buffer of its socket.
+func TooLarge(err error) bool {
 	e, ok := errors.AsType[*ToolError](err)
 	return ok && bufferFull.MatchString(e.Stderr)
 }
 
 var bufferFull = regexp.MustCompile(`Message too long|No buffer space available`)
+
+// loadScripts loads a script of nft in parts.
+func (k Kernel) loadScripts(ctx context.Context, text, tool string, flags []string) error {
+	for _, part := range rules.NFTParts(text, partLines) {
+		if _, err := k.run(ctx, part, tool, flags...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // loadParts loads a text of iptables-save in parts: the chains of a table first, with the flags of
 // the whole, then its other lines, in their order.

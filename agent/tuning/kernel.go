@@ -30,6 +30,8 @@ type Kernel struct {
 	// LoadModule loads a module and its dependencies; nil runs modprobe. Kernel calls it only for a
 	// module that is neither loaded nor built in. Parameters have modprobe's form.
 	LoadModule func(ctx context.Context, name string, parameters ...string) error
+	// Whole makes LoadRules load each text in one transaction; an error of it may be [TooLarge].
+	Whole bool
 	// Proc and Sys are the mount points of procfs and sysfs; empty is /proc and /sys.
 	Proc, Sys string
 }

@@ -19,14 +19,22 @@ type script struct {
 	tokens    []token
 	next      int
 	from, to  int // where the last statement begins and ends
+	at        Position
 	variables map[string][]token
 	expanded  int // how many tokens variables stood for
+
+	// For [NFTParts]: what can stand in a script of its own, in the order of the source, and the
+	// definitions that it needs; ordered: a command takes back what another one did.
+	pieces, definitions []piece
+	ordered             bool
 }
 
 // NFT reads a script as nft -f does, or what nft list prints. The result is what is there
 // afterwards where nothing was before: what the script deletes and flushes is gone. Files that it
 // includes are not read. NFT goes on after a problem.
-func NFT(text string) Ruleset {
+func NFT(text string) Ruleset { return readNFT(text).Ruleset }
+
+func readNFT(text string) *script {
 	s := &script{source: text, variables: map[string][]token{}}
 	s.tokens = s.lex(text)
 	for s.next < len(s.tokens) {
@@ -39,7 +47,7 @@ func NFT(text string) Ruleset {
 		}
 		s.command()
 	}
-	return s.Ruleset
+	return s
 }
 
 func isSeparator(t token) bool { return (t.Text == newline || t.Text == ";") && !t.Quoted }
@@ -80,7 +88,7 @@ const maxExpanded = 1 << 20
 func (s *script) statement() []token {
 	var list, opened []token
 	depth := 0
-	s.from, s.to = s.peek().from, s.peek().from
+	s.from, s.to, s.at = s.peek().from, s.peek().from, s.peek().At
 	for s.next < len(s.tokens) {
 		t := s.tokens[s.next]
 		switch {
@@ -168,10 +176,16 @@ var (
 )
 
 func (s *script) command() {
+	begin := s.peek()
 	verb, _ := s.accept(verbs...)
+	again := verb != "" && verb != "add" && verb != "create"
+	s.ordered = s.ordered || again && len(s.pieces) > 0
 	switch word, _ := s.accept(subjects...); {
 	case word == "define" || word == "redefine" || word == "undefine":
 		s.variable()
+		s.definitions = append(s.definitions,
+			piece{from: begin.from, to: s.to, line: begin.At.Line})
+		s.ordered = s.ordered || word != "define"
 	case word == "include" || verb == "list" || verb == "reset" || verb == "rename":
 		s.statement()
 	case word == "ruleset":
@@ -193,7 +207,8 @@ func (s *script) command() {
 		s.statement()
 	case word == "element":
 		if t, name, ok := s.place(); ok {
-			s.elements(t, name)
+			words := s.elements(t, name)
+			s.elementPieces(t, name.Text, begin.from, begin.At.Line, words)
 		}
 		s.statement()
 	case word == "":
@@ -212,8 +227,15 @@ func (s *script) command() {
 			}
 			c := t.chain(name.Text, name.At)
 			if r := s.rule(s.statement()); r != nil {
+				command := s.source[begin.from:s.to]
+				s.pieces = append(s.pieces,
+					piece{begin.from, s.to, begin.At.Line, []string{command}})
 				r.Chain = c.Name
-				c.put(map[string]string{"insert": "-I"}[verb], 0, r)
+				if verb == "insert" {
+					c.put("-I", 0, r)
+				} else {
+					c.put("-A", 0, r)
+				}
 			}
 		}
 		s.statement()
@@ -293,6 +315,7 @@ func (s *script) tableCommand(verb string) {
 func (s *script) inTable(t *Table) {
 	if _, ok := s.accept("define", "redefine", "undefine"); ok {
 		s.variable()
+		s.ordered = true // it holds in this table alone
 		return
 	}
 	kind, ok := s.accept("chain")
@@ -323,6 +346,7 @@ func (s *script) chain(t *Table, name token) {
 			}
 		case "":
 			if r := s.rule(s.statement()); r != nil {
+				s.piece("add rule", t, c.Name)
 				r.Chain = c.Name
 				c.Rules = append(c.Rules, r)
 			}
@@ -403,6 +427,7 @@ func (s *script) define(t *Table, kind string, name token) {
 		switch words[0].Text {
 		case "elements":
 			o.add(words)
+			s.elementPieces(t, name.Text, s.from, s.at.Line, words)
 		case "protocol":
 			o.protocol = words[len(words)-1].Text
 		case "policy":
@@ -412,7 +437,7 @@ func (s *script) define(t *Table, kind string, name token) {
 	t.Objects = append(t.Objects, o)
 }
 
-func (s *script) elements(t *Table, name token) {
+func (s *script) elements(t *Table, name token) []token {
 	words := s.statement()
 	for _, o := range t.Objects {
 		if o.Name == name.Text && (o.Kind == "set" || o.Kind == "map") {
@@ -420,6 +445,7 @@ func (s *script) elements(t *Table, name token) {
 			o.Tracks = o.Tracks || counts(words)
 		}
 	}
+	return words
 }
 
 // add adds elements in braces to a set or a map.

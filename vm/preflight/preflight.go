@@ -107,7 +107,7 @@ func (a Attempt) try(ctx context.Context, box string) []Fault {
 		_ = netlink.LinkAdd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: name}})
 	}
 	faults := []Fault{}
-	kernel := tuning.Kernel{Run: tuning.Boxed(box)}
+	kernel := tuning.Kernel{Run: tuning.Boxed(box), Whole: true}
 	s := a.Settings
 	for _, part := range []struct {
 		key string
@@ -119,7 +119,8 @@ func (a Attempt) try(ctx context.Context, box string) []Fault {
 		{"nft", tuning.Settings{NFT: s.NFT}},
 	} {
 		err := kernel.LoadRules(ctx, part.Settings, false)
-		if refused, ok := errors.AsType[*tuning.ToolError](err); ok {
+		// What is too large for a namespace, and is loaded there in parts, the tool has read.
+		if refused, ok := errors.AsType[*tuning.ToolError](err); ok && !tuning.TooLarge(err) {
 			faults = append(faults, read(part.key, refused.Stderr)...)
 		}
 	}
@@ -136,8 +137,7 @@ var (
 	// ofKernel matches words about a refusal of the kernel, or about limits of a namespace.
 	ofKernel = regexp.MustCompile(`failed \(|Could not process rule|Kernel error|missing kernel ` +
 		`module|Table does not exist|Permission denied|Operation not (?:permitted|supported)|` +
-		`Protocol not (?:available|supported)|Message too long|No buffer space|` +
-		`do you need to insmod|` +
+		`Protocol not (?:available|supported)|do you need to insmod|` +
 		`can't initialize|Set .* doesn't exist|Cannot open session|Interface does not exist`)
 )
 
