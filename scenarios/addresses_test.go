@@ -51,7 +51,7 @@ func TestAddresses_OfExperiments(t *testing.T) {
 	web := func(port uint16) Listening {
 		return Listening{Program{Transport: "tcp", Answer: AnswerHTTP}, port}
 	}
-	want := map[string][]Listening{nodeDUT: {web(80)}, nodeServer: {web(8080)}}
+	want := map[string][]Listening{nodeServer: {web(8080)}}
 	if diff := cmp.Diff(want, r.Answering(e.Topology)); diff != "" {
 		t.Errorf("what listens (-want +got):\n%s", diff)
 	}
@@ -107,7 +107,7 @@ func TestAnswering_WhereRulesLead(t *testing.T) {
 		want                    map[string][]string
 	}{
 		"a redirect": {"server", keyed("rules", redirect), load,
-			map[string][]string{"dut": {"tcp 80 any", "tcp 15006 any"}}},
+			map[string][]string{"dut": {"tcp 15006 any"}}},
 		"for another port": {"server", keyed("rules", own),
 			load + ", {probe: tcp, port: 22, rate: 5/s}",
 			map[string][]string{"dut": {"tcp 80 any", "tcp 22 any"}}},

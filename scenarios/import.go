@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ctload/ctload/internal/kernels"
@@ -47,6 +49,9 @@ func Import(paths []string) (Imported, error) {
 		}
 		i.note("%s is read as %s", path, key)
 		i.texts[key] += strings.TrimSuffix(text, "\n") + "\n"
+	}
+	for _, key := range rulesKeys {
+		i.texts[key] = assembled(ruleFamilies[familyOf(key)], i.texts[key])
 	}
 	return i.experiment()
 }
@@ -101,6 +106,40 @@ type importer struct {
 
 func (i *importer) note(format string, args ...any) {
 	i.notes = append(i.notes, fmt.Sprintf(format, args...))
+}
+
+// assembled returns a text of iptables-save in which each table stands once, as ufw has its tables
+// in several files: the chains of all of them, and then the rules.
+func assembled(family, text string) string {
+	var order []string
+	read := rules.Iptables(family, text)
+	for _, t := range read.Tables {
+		if !slices.Contains(order, t.Name) {
+			order = append(order, t.Name)
+		}
+	}
+	if len(order) == len(read.Tables) {
+		return text
+	}
+	var b strings.Builder
+	for _, name := range order {
+		var chains, others []string
+		for _, t := range read.Tables {
+			if t.Name != name {
+				continue
+			}
+			for _, line := range t.Lines {
+				if line.Declares() != "" {
+					chains = append(chains, line.Text)
+				} else {
+					others = append(others, line.Text)
+				}
+			}
+		}
+		lines := slices.Concat([]string{"*" + name}, chains, others, []string{"COMMIT\n"})
+		b.WriteString(strings.Join(lines, "\n"))
+	}
+	return b.String()
 }
 
 // commands turns command lines of iptables into the text of iptables-save.
@@ -177,6 +216,7 @@ func (i *importer) experiment() (Imported, error) {
 		IPv4: i.texts["rules"], IPv6: i.texts["rules6"], NFT: i.texts["nft"],
 	})}
 	topology, cards := i.wiring(f)
+	addresses, servers, port := i.services(f)
 	dut := &node{kind: mapping}
 	for _, key := range fileKeys {
 		if text := plain(i.texts[key]); strings.TrimSpace(text) != "" {
@@ -186,17 +226,33 @@ func (i *importer) experiment() (Imported, error) {
 	if len(cards) > 0 {
 		dut.add("interfaces", cards.tree())
 	}
+	if len(addresses) > 0 {
+		dut.add("addresses", addresses.tree())
+	}
 	top := &node{kind: mapping}
 	top.add("experiment", text("imported"))
-	top.add("topology", text(string(topology)))
+	if servers > 0 {
+		kind := &node{kind: mapping}
+		kind.add("kind", text(string(Router)))
+		kind.add("servers", text(strconv.Itoa(servers)))
+		top.add("topology", kind)
+	} else {
+		top.add("topology", text(string(topology)))
+	}
 	top.add("dut", dut)
 	if setup := i.accounts(f); len(setup) > 0 {
 		dut.add("setup", listTree(setup))
 	}
-	port := i.port(f)
+	target := ""
+	if servers > 0 {
+		target = nodeDUT
+	}
+	if port == 0 {
+		port = i.port(f)
+	}
 	load := fields(Entry{
 		Generator: HTTP, Requests: 5000, Concurrency: 200, Timeout: Duration(10e9),
-		Ports: Ports{{port, port}},
+		Target: target, Ports: Ports{{port, port}},
 	}, Entry{})
 	top.add("workload", &node{kind: list, items: []*node{load}})
 	var b strings.Builder
@@ -220,12 +276,16 @@ func plain(text string) string {
 // interfaces that they name most.
 func (i *importer) wiring(f firewall) (TopologyKind, Cards) {
 	topology := Server
-	uses, outside := map[string]int{}, ""
+	uses, outside, inside := map[string]int{}, "", ""
+	leads := f.translatesDestinations()
 	for _, t := range f.Tables {
 		for _, c := range t.Chains {
 			forwards := strings.EqualFold(c.Hook, "forward") && len(c.Rules) > 0
+			if forwards && (!strings.EqualFold(c.Policy, "DROP") || lets(t, c, nil)) {
+				topology = Router
+			}
 			for _, r := range c.Rules {
-				if forwards && !r.Refuses() || r.SourceNAT != nil {
+				if r.SourceNAT != nil {
 					topology = Router
 				}
 				for _, name := range r.Names {
@@ -234,8 +294,11 @@ func (i *importer) wiring(f firewall) (TopologyKind, Cards) {
 						uses[name.Text]++
 					}
 				}
-				if r.SourceNAT != nil && len(r.Out.List) > 0 && !r.Out.Negated {
+				switch {
+				case r.SourceNAT != nil && len(r.Out.List) > 0 && !r.Out.Negated:
 					outside = cmp.Or(outside, r.Out.List[0])
+				case r.SourceNAT != nil && len(r.Out.List) > 0 && r.Out.List[0] != "lo":
+					inside = cmp.Or(inside, r.Out.List[0])
 				}
 			}
 		}
@@ -252,6 +315,9 @@ func (i *importer) wiring(f firewall) (TopologyKind, Cards) {
 		names = slices.DeleteFunc(names, func(n string) bool { return n == name })
 	}
 	first := func() string { return append(slices.Clone(names), "")[0] }
+	if inside != "" && leads {
+		outside = inside // to the lab: what the load is led to is there
+	}
 	if topology == Router {
 		wan := func(name string) bool { return strings.HasPrefix(name, "wan") }
 		if at := slices.IndexFunc(names, wan); outside == "" && at >= 0 {
@@ -264,6 +330,51 @@ func (i *importer) wiring(f firewall) (TopologyKind, Cards) {
 		i.note("the interface %s is none of the DUT: rules about it match nothing", name)
 	}
 	return topology, cards
+}
+
+// lets reports whether a chain, or one that it jumps to, lets packets of new connections pass.
+func lets(t *rules.Table, c *rules.Chain, seen []*rules.Chain) bool {
+	if c == nil || slices.Contains(seen, c) {
+		return false
+	}
+	seen = append(seen, c)
+	return slices.ContainsFunc(c.Rules, func(r *rules.Rule) bool {
+		passes := r.Verdict == "ACCEPT" && (r.States.Any() || r.States.Has("NEW")) &&
+			(r.Protocols.Any() || r.Protocols.Has("tcp"))
+		return passes || lets(t, t.Chain(r.Verdict), seen)
+	})
+}
+
+// mostServers bounds the servers of an imported experiment: further addresses share them.
+const mostServers = 4
+
+// services chooses the service that the load goes to, where rules lead it on to other nodes: the
+// DUT has its address, and servers those that the rules lead to. Without any, servers is 0; port is
+// 0 where the rules name none.
+func (i *importer) services(f firewall) (addresses Addresses, servers int, port Port) {
+	services, targets := f.Services()
+	servers = min(len(targets), mostServers)
+	if servers == 0 {
+		return nil, 0, 0
+	}
+	give := func(address netip.Addr, owner string) {
+		addresses = append(addresses, Address{address.String(), owner})
+		i.note("the address %s is that of %s", address, owner)
+	}
+	for n, target := range targets {
+		give(target, nodeNamed(fmt.Sprint(nodeServer, n%servers+1)))
+	}
+	for _, s := range services {
+		if slices.Contains(targets, s.Address) {
+			continue
+		}
+		if s.Address.IsValid() {
+			give(s.Address, nodeDUT)
+		}
+		i.note("the load goes to port %d of the dut, from where the rules lead it on", s.Port)
+		return addresses, servers, Port(s.Port)
+	}
+	return addresses, servers, 0
 }
 
 // accounts returns the commands that make the accounting objects of rules, which the programs that

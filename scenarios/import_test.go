@@ -20,7 +20,7 @@ func TestImport_WholeFiles(t *testing.T) {
 		"ufw.rules6":   {Server, []string{"ufw.rules6 is read as rules6"}, `no object "web"`},
 		"docker.rules": {Router, []string{"is read as rules"}, ""},
 		"kube-proxy.rules": {
-			Server, []string{"ct_state_invalid_dropped_pkts is made before the rules"}, "",
+			Router, []string{"ct_state_invalid_dropped_pkts is made before the rules"}, "",
 		},
 		"istio.rules":   {Server, []string{"is read as rules"}, ""},
 		"firewalld.nft": {"", []string{"is read as nft"}, ""},

@@ -58,21 +58,24 @@ type lead struct {
 	port          uint16
 }
 
-// leads returns where rules of destination NAT may lead the packets of an entry. Those that the
-// language writes for nat are left out.
-func (f firewall) leads(topology Topology, e Entry, c *Configuration) (list []lead) {
+// leads returns where rules of destination NAT may lead the packets of an entry, and whether they
+// surely lead all of them somewhere in the lab. Those that the language writes for nat are left out.
+func (f firewall) leads(topology Topology, e Entry, c *Configuration) (list []lead, surely bool) {
 	if c.NAT == DNAT || c.NAT == Redirect || !f.translatesDestinations() {
-		return nil
+		return nil, false
 	}
+	surely = true
 	for _, flow := range e.flows(topology, c) {
-		for _, target := range f.Fate(flow).Targets {
+		fate := f.Fate(flow)
+		surely = surely && fate.Target != "" && leadOf(fate.Target, flow.Port).node != ""
+		for _, target := range fate.Targets {
 			to := leadOf(target, flow.Port)
 			if !slices.Contains(list, to) {
 				list = append(list, to)
 			}
 		}
 	}
-	return list
+	return list, surely
 }
 
 func (f firewall) translatesDestinations() bool {

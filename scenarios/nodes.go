@@ -281,8 +281,14 @@ func (r Resolved) answering(topology Topology) (all map[string][]Listening, clas
 		all[at.node][before.index].Program = both
 		return !ok
 	}
+	own := firewall{Ruleset: r.DUT.Ruleset()}
+	led := make([][]lead, len(r.Workload))
 	for i, e := range r.Workload {
 		program, ports := e.program()
+		var surely bool
+		if led[i], surely = own.leads(topology, e, &r.DUT); surely {
+			continue
+		}
 		for _, node := range r.endsOn(topology, e) {
 			clashed := false
 			for _, port := range ports {
@@ -294,10 +300,9 @@ func (r Resolved) answering(topology Topology) (all map[string][]Listening, clas
 			}
 		}
 	}
-	own := firewall{Ruleset: r.DUT.Ruleset()}
 	for i, e := range r.Workload {
 		program, ports := e.program()
-		for _, to := range own.leads(topology, e, &r.DUT) {
+		for _, to := range led[i] {
 			if len(ports) > 0 && to.node != "" {
 				need(i, place{to.node, program.Transport, to.port}, program)
 			}

@@ -21,6 +21,57 @@ func (s Ruleset) DestinationNAT(f Flow, to netip.Addr) *Rule {
 	return nil
 }
 
+// Service is an address and a port to which packets come that rules lead on to another node.
+type Service struct {
+	Address netip.Addr // invalid: any of the node with the rules
+	Port    uint16     // 0: the rules name none
+}
+
+// Services returns the services of tables with destination NAT, in the order of the rules, and the
+// addresses that they lead to.
+func (s Ruleset) Services() (services []Service, targets []netip.Addr) {
+	for _, t := range s.Tables {
+		before := len(targets)
+		var own []Service
+		for _, c := range t.Chains {
+			for _, r := range c.Rules {
+				address, _ := Destination(r.Target, 0)
+				to, err := netip.ParseAddr(address)
+				if err == nil && !slices.Contains(targets, to) {
+					targets = append(targets, to)
+				}
+				if port, ok := r.Destinations.Port(); ok && (err == nil || t.byName[r.Verdict] != nil) {
+					own = append(own, Service{single(r.targets), port})
+				}
+			}
+		}
+		for _, o := range t.Objects {
+			for i, element := range o.elements {
+				if address := single(Values{List: []string{element}}); i < len(o.jumps) &&
+					address.IsValid() {
+					own = append(own, Service{address, o.ports[element]})
+				}
+			}
+		}
+		if len(targets) > before {
+			services = append(services, own...)
+		}
+	}
+	return services, targets
+}
+
+// single returns the one address that a condition names; an invalid one for any other condition.
+func single(v Values) netip.Addr {
+	if len(v.List) != 1 || v.Negated || v.Unknown {
+		return netip.Addr{}
+	}
+	if network, err := netip.ParsePrefix(v.List[0]); err == nil && network.IsSingleIP() {
+		return network.Addr()
+	}
+	address, _ := netip.ParseAddr(v.List[0]) // invalid beside an error
+	return address
+}
+
 // contains reports whether an address is in ADDRESS, ADDRESS/BITS or ADDRESS-ADDRESS.
 func contains(given string, address netip.Addr) bool {
 	if prefix, err := netip.ParsePrefix(given); err == nil {

@@ -450,12 +450,19 @@ func (s *script) elements(t *Table, name token) []token {
 
 // add adds elements in braces to a set or a map.
 func (o *Object) add(words []token) {
+	if o.ports == nil {
+		o.ports = map[string]uint16{}
+	}
 	for i, w := range words[min(1, len(words)):] {
 		switch words[i].Text {
 		case "{", ",":
 			o.elements = append(o.elements, w.Text)
 		case "jump", "goto":
 			o.jumps = append(o.jumps, w.Text)
+		case ".": // the last number of a value of several fields is its port
+			if port, _, ok := portRange(w.Text); ok && len(o.elements) > 0 {
+				o.ports[o.elements[len(o.elements)-1]] = port
+			}
 		}
 	}
 }

@@ -99,11 +99,12 @@ type Object struct {
 	Kind     string // set, map, flowtable, counter, ct helper, ct timeout, ...
 	Name     string
 	At       Position
-	Tracks   bool             // the object alone makes the kernel track connections
-	elements []string         // of a set or map
-	protocol string           // of a ct timeout
-	policy   map[string]int64 // likewise: seconds by state
-	jumps    []string         // the chains that the verdicts of a map jump to
+	Tracks   bool              // the object alone makes the kernel track connections
+	elements []string          // of a set or map
+	protocol string            // of a ct timeout
+	policy   map[string]int64  // likewise: seconds by state
+	jumps    []string          // the chains that the verdicts of a map jump to
+	ports    map[string]uint16 // by element, of several fields
 }
 
 // Rule is one rule.

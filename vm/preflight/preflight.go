@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -109,6 +110,7 @@ func (a Attempt) try(ctx context.Context, box string) []Fault {
 	faults := []Fault{}
 	kernel := tuning.Kernel{Run: tuning.Boxed(box), Whole: true}
 	s := a.Settings
+	lacking := false // a tool, whose lack the lab tells: what it makes is missing
 	for _, part := range []struct {
 		key string
 		tuning.Settings
@@ -120,9 +122,16 @@ func (a Attempt) try(ctx context.Context, box string) []Fault {
 	} {
 		err := kernel.LoadRules(ctx, part.Settings, false)
 		// What is too large for a namespace, and is loaded there in parts, the tool has read.
-		if refused, ok := errors.AsType[*tuning.ToolError](err); ok && !tuning.TooLarge(err) {
+		refused, ok := errors.AsType[*tuning.ToolError](err)
+		switch {
+		case errors.Is(err, exec.ErrNotFound):
+			lacking = true
+		case ok && !tuning.TooLarge(err):
 			faults = append(faults, read(part.key, refused.Stderr)...)
 		}
+	}
+	if lacking {
+		faults = slices.DeleteFunc(faults, func(f Fault) bool { return f.Kernel })
 	}
 	return faults
 }
