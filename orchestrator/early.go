@@ -34,7 +34,9 @@ func (q *queue) bootEarly(ctx context.Context, lab vm.Lab, now Slot) (*early, er
 	if err != nil {
 		return nil, err
 	}
-	e := &early{slot: slot, folder: folder, linked: make(chan struct{}), booted: make(chan struct{})}
+	e := &early{
+		slot: slot, folder: folder, linked: make(chan struct{}), booted: make(chan struct{}),
+	}
 	machine := q.machine(slot, folder)
 	machine.Linked = e.linked
 	ctx, e.cancel = context.WithCancel(ctx)

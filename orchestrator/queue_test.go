@@ -210,8 +210,8 @@ func TestQueue_Resume(t *testing.T) {
 	}
 }
 
-// TestQueue_NotAsAsked leaves out the further trials of a scenario that the DUT did not become, also
-// where the run is resumed.
+// TestQueue_NotAsAsked leaves out the further trials of a scenario that the DUT did not become,
+// also where the run is resumed.
 func TestQueue_NotAsAsked(t *testing.T) {
 	folder, err := results.Create(filepath.Join(t.TempDir(), "run"))
 	if err != nil {
@@ -255,7 +255,8 @@ func TestQueue_NotAsAsked(t *testing.T) {
 	if diff := cmp.Diff([]int{2, 1, 2}, made); diff != "" {
 		t.Errorf("trials of each scenario (-want +got):\n%s", diff)
 	}
-	const said = "is not tried again: the DUT was not as asked, and would not be (trials left out: 1)"
+	const said = "is not tried again: the DUT was not as asked, and would not be " +
+		"(trials left out: 1)"
 	if w := strings.Join(run.Warnings, ";"); !strings.Contains(w, said) {
 		t.Errorf("warnings %q", run.Warnings)
 	}

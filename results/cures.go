@@ -68,8 +68,8 @@ func (t *Trial) Spoilt() bool {
 		!slices.ContainsFunc(t.InvalidCodes, other)
 }
 
-// NotAsAsked reports whether the DUT's kernel did not become what the scenario asks for, as it would
-// not in another trial.
+// NotAsAsked reports whether the DUT's kernel did not become what the scenario asks for, as it
+// would not in another trial.
 func (t *Trial) NotAsAsked() bool { return slices.Contains(t.InvalidCodes, CodeNotAsAsked) }
 
 // WhyInvalid words the reasons of an INVALID trial, each with its code, and the cures.

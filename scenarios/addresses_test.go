@@ -24,8 +24,8 @@ func TestAddresses_StandForNodes(t *testing.T) {
 		"-s 192.168.1.0/24 -d 192.168.1.1": "-s ${server.network} -d ${dut.server.address}",
 		"-s 192.168.0.0/16,10.0.0.0/8":     "-s ${client.network},10.0.0.0/8",
 		"192.168.1.0":                      "192.168.1.0",
-		"ip6 daddr 2001:db8::5 dnat to [2001:db8::a]:80": "ip6 daddr ${dut.client.address6} dnat to " +
-			"[${server.address6}]:80",
+		"ip6 daddr 2001:db8::5 dnat to [2001:db8::a]:80": "ip6 daddr " +
+			"${dut.client.address6} dnat to [${server.address6}]:80",
 		"2001:db8::/64 2001:DB8:0::5":         "${client.network6} ${dut.client.address6}",
 		"{ 203.0.113.5 . tcp . 80 : goto x }": "{ ${dut.client.address} . tcp . 80 : goto x }",
 		"-m mac 00:11:22:33:44:55":            "-m mac 00:11:22:33:44:55",
@@ -56,15 +56,16 @@ func TestAddresses_OfExperiments(t *testing.T) {
 		t.Errorf("what listens (-want +got):\n%s", diff)
 	}
 	for dut, want := range map[string]string{
-		"  addresses: {203.0.113: dut}\n":          "x.yaml:5:15: \"203.0.113\" is neither an address",
-		"  addresses: {203.0.113.5: sever}\n":      "x.yaml:5:28: the router topology has nothing for the address of \"sever\"; did you mean \"server\"?",
+		"  addresses: {203.0.113: dut}\n": "5:15: \"203.0.113\" is neither",
+		"  addresses: {203.0.113.5: sever}\n": "5:28: the router topology has nothing for the address " +
+			"of \"sever\"; did you mean \"server\"?",
 		"  addresses: {203.0.113.5: server2}\n":    "nothing for the address of \"server2\"",
 		"  addresses: {\"2001:db8::1\": server}\n": "nothing for the address of \"server\"",
 		"  addresses: 203.0.113.5\n":               "addresses must be addresses with nodes",
-		"  listen: [0]\n":                          "\"0\" is not a port at which something listens",
+		"  listen: [0]\n":                          "\"0\" is not a port at which",
 		"  listen: [80/sctp]\n":                    "\"80/sctp\" is not a port",
 		"  listen: [90-80]\n":                      "\"90-80\" is not a port",
-		"  listen: [\"sever:80\"]\n":               "has no node \"sever\"; did you mean \"server\"?",
+		"  listen: [\"sever:80\"]\n":               "no node \"sever\"; did you mean",
 		"  listen: [\"client:80\"]\n":              "nothing listens on a client",
 	} {
 		_, _, err := Parse("x.yaml", []byte("experiment: x\ntopology: router\nworkload: ["+load+

@@ -59,7 +59,8 @@ type lead struct {
 }
 
 // leads returns where rules of destination NAT may lead the packets of an entry, and whether they
-// surely lead all of them somewhere in the lab. Those that the language writes for nat are left out.
+// surely lead all of them somewhere in the lab. Those that the language writes for nat are left
+// out.
 func (f firewall) leads(topology Topology, e Entry, c *Configuration) (list []lead, surely bool) {
 	if c.NAT == DNAT || c.NAT == Redirect || !f.translatesDestinations() {
 		return nil, false

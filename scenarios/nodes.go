@@ -269,7 +269,8 @@ func (r Resolved) answering(topology Topology) (all map[string][]Listening, clas
 	type taken struct{ entry, index int }
 	found := map[place]taken{}
 	all = map[string][]Listening{}
-	// need adds what an entry needs at a port, and reports whether another one needs something else.
+	// need adds what an entry needs at a port, and reports whether another one needs something
+	// else.
 	need := func(entry int, at place, program Program) (clashed bool) {
 		before, there := found[at]
 		if !there {

@@ -40,7 +40,8 @@ func (s Ruleset) Services() (services []Service, targets []netip.Addr) {
 				if err == nil && !slices.Contains(targets, to) {
 					targets = append(targets, to)
 				}
-				if port, ok := r.Destinations.Port(); ok && (err == nil || t.byName[r.Verdict] != nil) {
+				leads := err == nil || t.byName[r.Verdict] != nil
+				if port, ok := r.Destinations.Port(); ok && leads {
 					own = append(own, Service{single(r.targets), port})
 				}
 			}
