@@ -234,7 +234,7 @@ func TestQueue_NotAsAsked(t *testing.T) {
 		}
 	}
 	for len(run.Scenarios[1].Trials) == 0 {
-		slot, ok := q.next()
+		slot, ok, _ := q.next()
 		if !ok {
 			t.Fatal("the queue is empty")
 		}
@@ -242,7 +242,7 @@ func TestQueue_NotAsAsked(t *testing.T) {
 	}
 	q = newQueue(r, run) // as after an interrupt
 	for {
-		slot, ok := q.next()
+		slot, ok, _ := q.next()
 		if !ok {
 			break
 		}
