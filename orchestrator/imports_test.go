@@ -43,7 +43,7 @@ var house = []struct {
 	}},
 
 	{"scenarios", []string{"internal/rules"}},
-	{"results", []string{"internal/occupancy"}},
+	{"results", []string{"internal/occupancy", "internal/rules"}},
 	{"results/compare", []string{"results"}},
 	{"search", []string{"results"}},
 	{"capture", nil},
@@ -51,7 +51,7 @@ var house = []struct {
 	{"capture/explain", []string{"capture", "results"}},
 	{"internal/labtest", []string{"internal/hosttest", "results"}},
 	{"reports", []string{
-		"capture/explain", "internal/rules", "results", "results/compare", "search",
+		"capture/explain", "results", "results/compare", "search",
 	}},
 	{"reports/progress", []string{"results"}},
 

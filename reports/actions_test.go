@@ -56,7 +56,9 @@ func TestFormatsOfActions(t *testing.T) {
 		"junit":    {sentence},
 	} {
 		t.Run(format, func(t *testing.T) {
-			page := render(t, format, acted(), Options{Width: 110, Series: sampled{600}})
+			page := render(t, format, acted(), Options{
+				Width: 110, Series: sampled{600}, Verbose: true,
+			})
 			text := strings.Join(strings.Fields(string(page)), " ")
 			for _, words := range want {
 				if !strings.Contains(text, words) {
@@ -117,6 +119,8 @@ func TestHTMLBands(t *testing.T) {
 		Painted     bool
 	}
 	browse(t, render(t, "html", acted(), Options{Series: sampled{600}}), "1200,900", `
+document.getElementById("tabs").children[0].click();
+for (let i = 0; i < 20; i++) await null; // uPlot draws in a microtask
 const c = window.ctload, trial = c.open(c.scenarios[0], 0), u = c.plots()[1];
 const place = (min, max) => bands.place(trial.actions, min, max).map(a => [a.from, a.to]);
 const out = {all: place(-1, 100), zoomed: place(2.5, 4), fixes: trial.actions.map(a => !!a.fix)};
@@ -138,5 +142,62 @@ return out;`, &got)
 	}
 	if diff := cmp.Diff([]bool{false, false, true}, got.Fixes); diff != "" || !got.Painted {
 		t.Errorf("%s, painted %v", diff, got.Painted)
+	}
+}
+
+// fixes returns a run as that of emergency-fixes: what heals a full table under load, and what does
+// not.
+func fixes() *results.Run {
+	run := fixture()
+	run.Experiment = "emergency-fixes"
+	run.Summary = "a full table under load: which fix heals it, how fast, and what it breaks"
+	base := run.Scenarios[0].Trials[0]
+	run.Scenarios = nil
+	add := func(name, kind string, actions string, healed float64, broken int64) {
+		t := base
+		t.Seconds, t.Heal = 21, &results.Heal{
+			Steady: []string{"probe.loss == 0"}, Deviated: seconds(3), SecondsToDeviate: seconds(3),
+			Refused: 3616, Failed: 904, ProbesLost: 100, Broken: broken,
+		}
+		if kind != "" {
+			t.Actions = []results.Action{{Name: name, Kind: kind, Fix: true, Begun: seconds(13)}}
+		}
+		if kind == "rules-load" {
+			t.Rules = []results.RuleCount{{Effect: results.Untracks, After: 900}}
+		}
+		if healed > 0 {
+			t.Heal.Healed, t.Heal.SecondsToHeal = seconds(13+healed), seconds(healed)
+		}
+		run.Scenarios = append(run.Scenarios, results.Scenario{
+			Name: name, Actions: actions, Trials: []results.Trial{t},
+		})
+	}
+	raised := `[{"Kind":"sysctl","Fix":true,` +
+		`"Sysctl":[{"Key":"net.netfilter.nf_conntrack_max","Value":"65536"}]}]`
+	add("nothing", "", "", 0, 0)
+	add("max-raised", "sysctl", raised, 0.28, 0)
+	add("max-and-hash", "buckets", raised, 0.31, 0)
+	add("timeouts-shortened", "sysctl", "", 0, 0)
+	add("flushed", "flush", "", 0, 0)
+	add("time-wait-deleted", "delete", "", 0, 0)
+	add("notrack", "rules-load", "", 0.1, 0)
+	add("notrack-all", "rules-load", "", 0.1, 20)
+	add("modules-removed", "module-remove", "", 0.05, 0)
+	return run
+}
+
+// TestTable_FirstScreen: 24 lines of 80 columns have the ranks of all fixes and the lines to apply.
+func TestTable_FirstScreen(t *testing.T) {
+	text := render(t, "table", fixes(), Options{})
+	golden(t, "table-fixes.txt", text)
+	screen := strings.Join(strings.Split(string(text), "\n")[:24], "\n")
+	for _, want := range []string{
+		"max-raised          healed in 0.28 s", "notrack-all         healed in 0.10 s",
+		"20 connections broke", "flushed             not healed in 8.00 s",
+		"sudo sysctl -p /etc/sysctl.d/90-conntrack.conf",
+	} {
+		if !strings.Contains(screen, want) {
+			t.Errorf("%q is not in the first 24 lines:\n%s", want, screen)
+		}
 	}
 }

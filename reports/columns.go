@@ -64,7 +64,7 @@ var columns = slices.Concat([]column{
 	rare(figure("seconds to recover", "recovered", "after s", "conntrack.seconds_to_recover")).
 		inParts("probe.seconds_to_recover"),
 	heal(figure("seconds to heal", "heal", "after s", "heal.seconds_to_heal")),
-	heal(figure("broken", "", "broken", "heal.broken")),
+	heal(number("broken", "", "broken", "heal.broken")),
 	rare(figure("predicted peak", "predicted", "peak", "prediction.peak")),
 	rare(share("softirq %", "softirq", "", func(t *results.Trial) (float64, bool) {
 		return orZero(t.CPU).SoftIRQShare(), t.CPU != nil
@@ -262,7 +262,8 @@ const none = "–"
 // row is a scenario, or a part of its workload, with the trials that count for its figures.
 type row struct {
 	name     string
-	part     *part           // nil: the whole scenario
+	part     *part // nil: the whole scenario
+	scenario *results.Scenario
 	trials   int             // all of them but the repeated ones
 	valid    []results.Trial // those whose figures count
 	invalid  []results.Trial
@@ -286,8 +287,8 @@ func (p *part) figure(path string) trialValue {
 }
 
 // withParts returns the rows of scenarios, each with those of its entries and its probes, where
-// there are several or where the scenario's own row lacks the load.
-func withParts(list []row) []row {
+// there are several or where the scenario's own row lacks the load; briefly the latter alone.
+func withParts(list []row, briefly bool) []row {
 	var all []row
 	for _, r := range list {
 		all = append(all, r)
@@ -301,7 +302,7 @@ func withParts(list []row) []row {
 		add := func(name string, p part) {
 			all = append(all, row{name: name, part: &p, valid: r.valid})
 		}
-		if len(entries) > 1 || !summed {
+		if len(entries) > 1 && !briefly || !summed {
 			for _, name := range results.EntryNames(entries) {
 				words := entries[name].Kind
 				if role := entries[name].Role; role != "" {
@@ -312,7 +313,7 @@ func withParts(list []row) []row {
 				}})
 			}
 		}
-		if len(probes) > 1 {
+		if len(probes) > 1 && !briefly {
 			for _, name := range slices.Sorted(maps.Keys(probes)) {
 				words := "probe " + probes[name].Kind
 				add(name, part{words, "probe.", func(field string) trialValue {
@@ -326,8 +327,9 @@ func withParts(list []row) []row {
 
 func rows(run *results.Run) []row {
 	var list []row
-	for _, s := range run.Scenarios {
-		r := row{name: s.Name}
+	for i := range run.Scenarios {
+		s := &run.Scenarios[i]
+		r := row{name: s.Name, scenario: s}
 		for _, t := range s.Trials {
 			switch {
 			case t.RepeatedAs > 0:
@@ -372,19 +374,12 @@ func (r row) having(v results.Verdict) []results.Trial {
 	})
 }
 
-// typical returns the trial that represents the scenario: of those with its verdict, the one whose
-// number of failures is nearest to their median.
+// typical returns the trial that represents the scenario, if it has a valid one.
 func (r row) typical() (results.Trial, bool) {
-	v, _ := r.verdict()
-	of := r.having(v)
-	if len(of) == 0 {
-		return results.Trial{}, false
+	if t := r.scenario.Typical(); t != nil {
+		return *t, true
 	}
-	middle := compare.Median(row{valid: of}.values(results.FigureAt("accounting.failed")))
-	off := func(t results.Trial) float64 { return math.Abs(float64(t.Accounting.Failed) - middle) }
-	return slices.MinFunc(of, func(a, b results.Trial) int {
-		return cmp.Compare(off(a), off(b))
-	}), true
+	return results.Trial{}, false
 }
 
 // cell formats the median of a figure, with the distance of the farthest valid trial from it.

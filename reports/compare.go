@@ -38,7 +38,11 @@ func comparisonLines(c *compare.Comparison, g compare.Group) []line {
 	for i, side := range c.Sides {
 		begin(side, side, g.Verdicts[i])
 		if i > 0 {
-			begin("difference", "difference", "")
+			mark := ""
+			if g.Worse[i] {
+				mark = results.RegressionMark
+			}
+			begin("difference", "difference", mark)
 		}
 	}
 	for _, row := range g.Rows {
@@ -70,7 +74,7 @@ func differenceWords(row compare.Row, side int) string {
 	c := row.Cells[side]
 	switch d := row.Delta(side); {
 	case !c.Significant:
-		return d
+		return d // also a regression, in so few trials
 	case c.Adjusted < 0.001:
 		return d + " (p<0.001)"
 	default:
@@ -108,8 +112,8 @@ func comparisonMarkdown(b *bytes.Buffer, c *compare.Comparison, _ Options) error
 func comparisonNotes(c *compare.Comparison) []string {
 	reading := fmt.Sprintf("medians over valid trials, ± the farthest trial; differences are "+
 		"from %s: %s; p by the exact Mann-Whitney U test with Holm's correction over all cells; "+
-		"~: not significant (p >= %.2f), =: all trials are equal",
-		c.Sides[0], effectsRead(c), compare.Alpha)
+		"~: not significant (p >= %.2f), =: all trials are equal, %s: --baseline fails it",
+		c.Sides[0], effectsRead(c), compare.Alpha, results.RegressionMark)
 	return append([]string{reading}, c.Notes...)
 }
 
@@ -157,6 +161,7 @@ type (
 		// Adjusted is P after Holm's correction; 1 where trials are too few.
 		Adjusted    float64 `json:"p_adjusted"`
 		Significant bool    `json:"significant"`
+		Regression  bool    `json:"regression"` // --baseline fails it
 		Difference  string  `json:"difference"` // as the table shows it
 		Effect      *effect `json:"effect,omitempty"`
 	}
@@ -187,8 +192,8 @@ func comparisonJSON(b *bytes.Buffer, c *compare.Comparison, _ Options) error {
 				if i > 0 {
 					j.jsonDifference = &jsonDifference{
 						Change: number64(cell.Change), P: cell.P, Adjusted: cell.Adjusted,
-						Significant: cell.Significant, Difference: row.Delta(i),
-						Effect: effectOf(cell),
+						Significant: cell.Significant, Regression: cell.Worse,
+						Difference: row.Delta(i), Effect: effectOf(cell),
 					}
 				}
 				metric.Runs = append(metric.Runs, j)

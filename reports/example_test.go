@@ -12,7 +12,7 @@ func failed(n int64) results.Attempts {
 	return results.Attempts{Offered: 5000, Completed: new(5000 - n), Failed: n}
 }
 
-// A run has a row for each scenario, and under the table what happened in it.
+// A run has a conclusion, then a row and a line for each scenario.
 func ExampleRender() {
 	run := &results.Run{Experiment: "two sizes", Scenarios: []results.Scenario{
 		{Name: "small", Trials: []results.Trial{{
@@ -34,19 +34,23 @@ func ExampleRender() {
 	// Output:
 	// two sizes
 	//
-	//                                                         early_
-	// scenario  verdict        completed  failed  peak  drop    drop
-	// ──────────────────────────────────────────────────────────────
-	// small     table-full          4096     904  4096  3616       0
-	// large     not-conntrack       4950      50  5004     0       0
+	// Broke    small: 904 of 5000 requests failed, 3616 packets
+	//          refused
+	//          also large (not-conntrack)
+	// Change   No scenario met its thresholds or, without any, stayed
+	//          clean.
+	// Sure     one trial of each scenario (--trials 3 shows how far
+	//          figures scatter)
 	//
-	// small  The table was full.
-	// large  The server was too slow.
+	//                                                   fill
+	// scenario  verdict        completed  failed  peak     %  drop
+	// ────────────────────────────────────────────────────────────
+	// small     table-full          4096     904  4096   100  3616
+	// large     not-conntrack       4950      50  5004   7.6     0
 	//
-	// No scenario met its thresholds or, without any, stayed clean.
+	// small  904 of 5000 requests failed, 3616 packets refused
+	// large  50 of 5000 requests failed, nothing tracked
 	//
-	// note: left out at 64 columns: fill %, connect p99 ms, conn/s,
-	//       max, seconds to full, insert_failed, log lines, connect
-	//       p50 ms, connect max ms, offered, buckets, seconds (--wide
-	//       shows all)
+	// left out: 12 columns (--wide), what each scenario saw
+	//           (--verbose)
 }

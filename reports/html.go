@@ -9,13 +9,13 @@ import (
 	"html/template"
 	"io/fs"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ctload/ctload/internal/printable"
-	"github.com/ctload/ctload/internal/rules"
 	"github.com/ctload/ctload/results"
 )
 
@@ -43,20 +43,21 @@ type pageData struct {
 	Experiment                       string // as run
 	Styles                           template.CSS
 	Library, Script                  template.JS
-	Judgements                       []judgement
+	Answer                           answer
+	Ranks                            [][]string
 	Stories                          []pageStory
-	Table, Differences               pageTable
+	Table, All, Differences          pageTable
+	More                             string // how many columns only All has; empty: none
 	Latencies                        []latencyRow
 	HasSeries                        bool
 	Plot                             []plotScenario
 	Facts                            [][2]string
 	Notes, Commands                  []string
-	Apply                            *applied
 }
 
 type pageStory struct {
-	Name, Verdict, Badge, Also string
-	Lines                      []string
+	Name, Verdict, Badge, Also, Brief string
+	Lines                             []string
 }
 
 // pageTable is a table of the page; a head is two lines, as in a terminal.
@@ -68,8 +69,11 @@ type pageTable struct {
 
 type pageRow struct {
 	Name, Verdict string
-	Cells         []string
+	Cells         []pageCell
 }
+
+// pageCell is a cell with the name of its column, which a narrow page shows beside it.
+type pageCell struct{ Label, Text string }
 
 // latencyRow are a scenario, a kind of latency, the count, P50, P90, P99, P999 and the longest.
 type latencyRow []string
@@ -86,15 +90,21 @@ func renderHTML(b *bytes.Buffer, run *results.Run, o Options) error {
 		Title: cmp.Or(run.Experiment, "ctload"), Summary: run.Summary,
 		Styles:  template.CSS(uplotCSS + pageCSS),
 		Library: template.JS(uplotJS), Script: template.JS(bandsJS + pageJS),
-		Notes:      slices.Concat(run.Warnings, footnotes(run, list), comparison.notes),
-		Plot:       []plotScenario{},
-		Judgements: judgements(run), Facts: facts(run),
-		Apply: applyOf(run), Commands: commands(run),
+		Notes:  slices.Concat(run.Warnings, footnotes(run, list), comparison.notes),
+		Plot:   []plotScenario{},
+		Answer: answerOf(run), Facts: facts(run), Commands: commands(run),
 		Differences: tableOf(comparison.title, comparison.rows, comparison.lines),
 	}
-	all := withParts(list)
-	cells, all := prune(layout(all), all)
-	d.Table = tableOf("", all, cells)
+	d.Ranks = ranks(d.Answer.Conclusion)
+	all := withParts(list, false)
+	cells, dropped := choose(layout(all), all, documentWidth)
+	cells, shown := prune(cells, all)
+	d.Table = tableOf("", shown, cells)
+	if dropped > 0 {
+		cells, _ = choose(layout(all), all, math.MaxInt)
+		cells, shown = prune(cells, all)
+		d.All, d.More = tableOf("", shown, cells), howMany(dropped, "column")
+	}
 	source := cmp.Or(o.Series, SeriesSource(noSeries{}))
 	text, err := source.Experiment()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -129,7 +139,9 @@ func (noSeries) Distributions(*results.Trial) (map[string]results.Distribution, 
 }
 
 func storyOf(r row, t told) pageStory {
-	s := pageStory{Name: t.name, Lines: t.lines, Verdict: verdictClass(r)}
+	s := pageStory{
+		Name: t.name, Lines: t.lines, Verdict: verdictClass(r), Brief: r.brief(documentWidth),
+	}
 	s.Badge, _, _ = strings.Cut(verdictCell(r), "\n")
 	if typical, ok := r.typical(); ok {
 		s.Also = string(typical.Also)
@@ -161,7 +173,7 @@ func tableOf(title string, list []row, lines []line) pageTable {
 	for i, r := range list {
 		row := pageRow{Name: nameCell(r), Verdict: verdictClass(r)}
 		for _, l := range lines[1:] {
-			row.Cells = append(row.Cells, l.cells[i])
+			row.Cells = append(row.Cells, pageCell{l.name, l.cells[i]})
 		}
 		t.Rows = append(t.Rows, row)
 	}
@@ -302,98 +314,4 @@ func commands(run *results.Run) []string {
 		fmt.Sprintf("ctload run experiment.yaml --seed %d", run.Seed),
 		fmt.Sprintf("ctload report RUN --format html -o %s.html", run.Experiment),
 	}
-}
-
-// applied is how to apply the recommended scenario to a machine.
-type applied struct {
-	Name, Why string
-	Steps     []step
-	Full      string // all that the scenario set, changed or not
-}
-
-// step is a block of shell commands.
-type step struct {
-	Title, Note, Text string
-}
-
-// applyOf returns how to change a machine from the first scenario to the recommended one, or nil.
-func applyOf(run *results.Run) *applied {
-	best := results.Best(run)
-	if best == nil || len(run.Scenarios) < 2 || run.Part("") != nil {
-		return nil
-	}
-	first, c := run.Scenarios[0].Configuration, best.Configuration
-	a := &applied{Name: best.Name, Why: results.Recommend(run), Full: inFull(c)}
-	if best.Name == run.Scenarios[0].Name {
-		return a // unchanged
-	}
-	before := first.SettingLines()
-	lines := slices.DeleteFunc(c.SettingLines(), func(line string) bool {
-		return slices.Contains(before, line)
-	})
-	if len(lines) > 0 {
-		a.Steps = append(a.Steps, step{
-			"Settings",
-			"At boot, sysctl comes before the first rule loads the module and would set nothing: " +
-				"hence modules-load.d.",
-			strings.Join([]string{
-				"sudo modprobe nf_conntrack",
-				"echo nf_conntrack | sudo tee /etc/modules-load.d/nf_conntrack.conf",
-				heredoc("sudo tee /etc/sysctl.d/90-conntrack.conf", strings.Join(lines, "\n")),
-				"sudo sysctl -p /etc/sysctl.d/90-conntrack.conf",
-			}, "\n"),
-		})
-	}
-	for _, family := range []struct{ title, before, after, tool string }{
-		{"Rules", first.Rules, c.Rules, "iptables-restore"},
-		{"Rules of IPv6", first.Rules6, c.Rules6, "ip6tables-restore"},
-	} {
-		if text := changedTables(family.before, family.after); text != "" {
-			note := "Replaces the tables named in it as a whole: put your own rules in first."
-			a.Steps = append(a.Steps, step{family.title, note, heredoc("sudo "+family.tool, text)})
-		}
-	}
-	if nft := strings.TrimSpace(c.NFT); nft != "" && nft != strings.TrimSpace(first.NFT) {
-		note := "Adds to the ruleset, but for what the script itself flushes."
-		a.Steps = append(a.Steps, step{"Rules of nftables", note, heredoc("sudo nft -f -", nft)})
-	}
-	return a
-}
-
-// heredoc gives a command a text as its input.
-func heredoc(command, text string) string {
-	end := "EOF"
-	for slices.Contains(strings.Split(text, "\n"), end) {
-		end += "_"
-	}
-	return command + " <<'" + end + "'\n" + text + "\n" + end
-}
-
-// changedTables returns the changed tables for iptables-restore; it empties a table that is gone.
-func changedTables(before, after string) string {
-	text := rules.Changed(after, before)
-	kept := rules.Iptables("", after)
-	for _, t := range rules.Iptables("", before).Tables {
-		if kept.Table("", t.Name) == nil {
-			text += rules.Emptied(t.Name, false)
-		}
-	}
-	return strings.TrimSpace(text)
-}
-
-// inFull returns everything that a configuration sets.
-func inFull(c results.Configuration) string {
-	var parts []string
-	for _, p := range []struct{ title, text string }{
-		{"# sysctl", strings.Join(c.SettingLines(), "\n")},
-		{"# iptables-restore", strings.TrimSpace(c.Rules)},
-		{"# ip6tables-restore", strings.TrimSpace(c.Rules6)},
-		{"# nft -f", strings.TrimSpace(c.NFT)},
-		{"# ipvsadm -R", strings.TrimSpace(c.IPVS)},
-	} {
-		if p.text != "" {
-			parts = append(parts, p.title+"\n"+p.text)
-		}
-	}
-	return strings.Join(parts, "\n\n")
 }

@@ -52,13 +52,17 @@ type (
 
 // suiteOf returns a suite without cases.
 func suiteOf(run *results.Run, id int, name string) junitSuite {
-	return junitSuite{
+	suite := junitSuite{
 		Package: run.Experiment, ID: id, Name: name, Hostname: "localhost", Time: "0.000",
 		Timestamp: run.Started.UTC().Format("2006-01-02T15:04:05"),
 		Properties: []junitProperty{
 			{"run", run.ID}, {"ctload", run.Ctload}, {"environment", environment(run)},
 		},
 	}
+	if c := results.Conclude(run); c.Answer != "" {
+		suite.Properties = append(suite.Properties, junitProperty{"conclusion", c.Answer})
+	}
+	return suite
 }
 
 // renderJUnit writes a suite for each scenario, with a case for the validity of all its

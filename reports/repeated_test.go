@@ -30,7 +30,7 @@ func TestRender_Repeated(t *testing.T) {
 	}
 	for _, format := range Formats() {
 		var b bytes.Buffer
-		if err := Render(&b, format, run, Options{Width: 200}); err != nil {
+		if err := Render(&b, format, run, Options{Width: 200, Verbose: true}); err != nil {
 			t.Fatal(err)
 		}
 		text := b.String()

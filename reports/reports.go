@@ -8,9 +8,11 @@
 // under the table names them with their reasons, and no figure includes them. A dash stands for a
 // figure that does not exist, such as the time to full of a table that was never full.
 //
+// Every format but CSV and JSON begins with the conclusion, [results.Conclude].
+//
 // On a narrow terminal the least important columns are dropped until the table fits, in the order
-// of columns.go, and a note names them. The rare ones appear only where a trial has something to
-// show in them, seconds to heal and broken only where a trial has actions.
+// of columns.go. The rare ones appear only where a trial has something to show in them, seconds to
+// heal and broken only where a trial has actions.
 package reports
 
 import (
@@ -36,10 +38,19 @@ import (
 
 // Options say how to render. The zero value is a plain table for 80 columns.
 type Options struct {
-	Width  int          // of the terminal in columns, for the table; 0 stands for 80
-	Wide   bool         // keep all columns of the table, however wide it gets
-	Color  bool         // mark verdicts with ANSI colours, in the table
-	Series SeriesSource // for the charts of the HTML page; nil leaves the charts out
+	Width int  // of the terminal in columns, for the table; 0 stands for 80
+	Wide  bool // keep all columns of the table, however wide it gets
+	Color bool // mark verdicts with ANSI colours, in the table
+	// Verbose adds to the table what each trial saw, and notes on the figures; Details adds it of
+	// these scenarios alone.
+	Verbose bool
+	Details []string
+	Series  SeriesSource // for the charts of the HTML page; nil leaves the charts out
+}
+
+// detailed reports whether the table says all that is known of a scenario.
+func (o Options) detailed(scenario string) bool {
+	return o.Verbose || slices.Contains(o.Details, scenario)
 }
 
 // width returns the columns of the terminal that a text may fill.
@@ -186,7 +197,8 @@ func writable(path string) error {
 
 // WriteFiles writes the run into each file, also after an error with another file.
 func WriteFiles(files []File, run *results.Run, o Options) error {
-	o = Options{Wide: o.Wide, Series: o.Series} // a file is no terminal
+	// A file is no terminal.
+	o = Options{Wide: o.Wide, Series: o.Series, Verbose: o.Verbose, Details: o.Details}
 	var failed error
 	for _, f := range files {
 		file, err := os.Create(f.Path)

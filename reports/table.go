@@ -3,6 +3,7 @@ package reports
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -20,47 +21,43 @@ const (
 	gap          = 2 // spaces between two columns
 )
 
-// renderTable writes the table for a terminal: a row for each scenario, what happened in words,
-// what the figures depend on, and footnotes. Columns that do not fit are dropped by [importance].
+// renderTable writes a run for a terminal: its conclusion, a row and a line for each scenario, and
+// where the rest is. [choose] says which columns.
 func renderTable(b *bytes.Buffer, run *results.Run, o Options) error {
 	width := o.width()
 	list := rows(run)
-	all := withParts(list)
-	cells, dropped := layout(all), []string(nil)
-	if !o.Wide {
-		cells, dropped = fit(cells, width)
+	all := withParts(list, !o.Verbose && !o.Wide)
+	cells, dropped := choose(layout(all), all, width)
+	if o.Wide {
+		cells, dropped = choose(layout(all), all, math.MaxInt)
 	}
 	cells, all = prune(cells, all)
 	heading(b, run, width, o.Color)
+	answerOf(run).write(b, o)
 	if len(list) == 0 {
-		b.WriteString("No scenario was run.\n")
-		dropped = nil
-	} else if err := grid(b, cells, all, o.Color); err != nil {
-		return err
-	}
-	b.WriteByte('\n')
-	stories(b, list, width)
-	if len(list) > 0 {
+		b.WriteString("No scenario was run.\n\n")
+		dropped = 0
+	} else {
+		if err := grid(b, cells, all, o.Color); err != nil {
+			return err
+		}
+		b.WriteByte('\n')
+		briefly(b, list, o)
 		b.WriteByte('\n')
 	}
 	comparison, err := differencesOf(run, list)
 	if err != nil {
 		return err
 	}
-	if err := comparison.write(b, width, o.Wide); err != nil {
-		return err
-	}
-	lines := judgements(run)
-	for _, line := range lines {
-		paragraph(b, "", line.Text, width)
-	}
-	if len(lines) > 0 {
-		b.WriteByte('\n')
+	if o.Verbose {
+		if err := comparison.write(b, width, o.Wide); err != nil {
+			return err
+		}
 	}
 	if line := environment(run); line != "" {
 		paragraph(b, "", line, width)
 	}
-	notes(b, run, append(footnotes(run, list), comparison.notes...), dropped, width)
+	notes(b, run, append(footnotes(run, list), comparison.notes...), dropped, o)
 	return nil
 }
 
@@ -126,17 +123,41 @@ func prune(lines []line, list []row) ([]line, []row) {
 	return kept, rows
 }
 
-// fit drops the least important columns until the others fit, and names them; two always stay.
-func fit(lines []line, width int) (kept []line, dropped []string) {
-	kept = slices.Clone(lines)
-	for i := len(importance) - 1; i >= 2 && total(kept) > width; i-- {
-		at := slices.IndexFunc(kept, func(l line) bool { return l.name == importance[i] })
-		if at >= 0 {
-			dropped = append(dropped, importance[i])
-			kept = slices.Delete(kept, at, at+1)
+// choose orders the columns as every format shows them, and drops those that do not fit the width:
+// after the scenario and its verdict come the columns in which scenarios differ, then those that
+// are alike in all. The least important ones that are alike are dropped first.
+func choose(lines []line, list []row, width int) (kept []line, dropped int) {
+	differs := func(l line) bool {
+		first := ""
+		for i, r := range list {
+			switch {
+			case r.part != nil:
+			case first == "":
+				first = l.cells[i]
+			case l.cells[i] != first:
+				return true
+			}
+		}
+		return false
+	}
+	var unlike, alike []line
+	for i, l := range lines {
+		if i < 2 || differs(l) {
+			unlike = append(unlike, l)
+		} else {
+			alike = append(alike, l)
 		}
 	}
-	slices.Reverse(dropped)
+	kept = slices.Concat(unlike, alike)
+	for _, group := range [][]line{alike, unlike} {
+		for i := len(importance) - 1; i >= 2 && total(kept) > width; i-- {
+			named := func(l line) bool { return l.name == importance[i] }
+			if slices.ContainsFunc(group, named) {
+				kept = slices.DeleteFunc(kept, named)
+				dropped++
+			}
+		}
+	}
 	return kept, dropped
 }
 

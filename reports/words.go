@@ -76,59 +76,45 @@ func tell(list []row) []told {
 	return all
 }
 
-// stories writes the texts of [tell] beside the names of the scenarios, or below a long name.
-func stories(b *bytes.Buffer, list []row, width int) {
-	indent := min(widest(list, func(r row) string { return r.name })+gap, width/3)
-	for _, t := range tell(list) {
-		label := t.name
-		if runewidth.StringWidth(label)+1 > indent {
-			fmt.Fprintln(b, label)
-			label = ""
-		}
-		for _, text := range t.lines {
-			paragraph(b, runewidth.FillRight(label, indent), text, width)
-			label = ""
-		}
-	}
-}
-
-// judgement is a line about a run as a whole.
-type judgement struct {
-	Text string
-	Bad  bool // a reason to fail
-}
-
-// judgements returns the thresholds that held and that did not, regressions, a recommendation.
+// judgements returns how many thresholds held, those that did not, and regressions.
 func judgements(run *results.Run) []judgement {
 	var lines []judgement
 	add := func(format string, args ...any) {
 		lines = append(lines, judgement{Text: fmt.Sprintf(format, args...)})
 	}
 	all, held := 0, 0
-	for _, s := range run.Scenarios {
+	var unmeasured []string
+	for i := range run.Scenarios {
+		s := &run.Scenarios[i]
 		for _, o := range s.Thresholds {
 			if all++; o.Passed {
 				held++
 			}
 		}
+		if len(s.Thresholds) > 0 && s.Valid() == 0 {
+			unmeasured = append(unmeasured, s.Name)
+		}
 	}
 	if all > 0 {
 		add("%d of %d thresholds held", held, all)
 	}
-	failures := results.Failures(run)
-	fail := func(failures []string) {
-		for _, text := range failures {
-			lines = append(lines, judgement{text, true})
+	fail := func(text string) { lines = append(lines, judgement{text, true}) }
+	if len(unmeasured) > 0 {
+		fail("no valid trial to judge: " + strings.Join(unmeasured, ", "))
+	}
+	for _, s := range run.Scenarios {
+		for _, o := range s.Thresholds {
+			if !o.Passed && !slices.Contains(unmeasured, s.Name) {
+				fail(o.Failure(s.Name))
+			}
 		}
 	}
-	fail(failures[:all-held])
 	if run.Baseline != "" {
 		found := howMany(len(run.Regressions), "regression")
 		add("%s against %s (%s allowed)", found, run.Baseline, results.Percent(run.MaxRegression))
 	}
-	fail(failures[all-held:])
-	if s := results.Recommend(run); s != "" {
-		add("%s", s)
+	for _, r := range run.Regressions {
+		fail(r.Failure())
 	}
 	return lines
 }
@@ -238,18 +224,28 @@ func addNew(list []string, words ...string) []string {
 	return list
 }
 
-// notes writes the run's warnings and what a reader must know about the figures shown.
-func notes(b *bytes.Buffer, run *results.Run, texts, dropped []string, width int) {
+// notes writes the run's warnings, what the comparison with a baseline must say, and where the rest
+// is; all that is known of the figures where the options ask for it.
+func notes(b *bytes.Buffer, run *results.Run, all []string, dropped int, o Options) {
+	width := o.width()
 	for _, warning := range run.Warnings {
 		paragraph(b, "warning: ", warning, width)
 	}
-	for _, text := range texts {
+	if !o.Verbose {
+		all = run.BaselineNotes
+	}
+	for _, text := range all {
 		paragraph(b, "note: ", text, width)
 	}
-	if len(dropped) > 0 {
-		text := fmt.Sprintf("left out at %d columns: %s (--wide shows all)",
-			width, strings.Join(dropped, ", "))
-		paragraph(b, "note: ", text, width)
+	var hints []string
+	if dropped > 0 {
+		hints = append(hints, howMany(dropped, "column")+" (--wide)")
+	}
+	if !o.Verbose {
+		hints = append(hints, "what each scenario saw (--verbose)")
+	}
+	if len(hints) > 0 {
+		paragraph(b, "left out: ", strings.Join(hints, ", "), width)
 	}
 }
 
@@ -261,21 +257,12 @@ func footnotes(run *results.Run, list []row) []string {
 		add("figures are medians over the valid trials of a scenario; ± is how far the farthest " +
 			"trial is from it")
 	}
-	for _, r := range list {
-		if n := len(r.invalid); n > 0 && n < r.trials {
-			add("%s: %d of %d trials INVALID and left out", r.name, n, r.trials)
-		}
-	}
 	remarks := byText(list, "", func(t results.Trial) []string { return t.Remarks })
 	const drops = "drops were not counted by the kernel's reason: "
 	uncounted := byText(list, drops, func(t results.Trial) []string {
 		return []string{orZero(t.Stack).DropReasonsMissing}
 	})
 	texts = slices.Concat(texts, remarks, uncounted, run.BaselineNotes)
-	if run.Environment.Accelerator == "tcg" {
-		add("the guest ran under emulation (tcg): its counts hold, its rates and times are no " +
-			"performance figures")
-	}
 	if note := run.Environment.AcceleratorNote; note != "" {
 		add("why %s: %s", run.Environment.Accelerator, note)
 	}

@@ -371,7 +371,8 @@ func TestSummarise_Probes(t *testing.T) {
 		t.Errorf("together: %+v, recovered after %v", trial.Probe, trial.Conntrack.SecondsToRecover)
 	}
 	trial.Verdict, trial.Conntrack.Alerts = TableFull, []Alert{{Share: 0.75}}
-	const want = "new connections of dead not yet reliable, new connections of ssh after 1.00 s"
+	const want = "new connections of dead did not become reliable; new connections of ssh " +
+		"succeeded again after 1.00 s"
 	if got := recoveryWords(&trial); !strings.Contains(got, want) {
 		t.Errorf("%q is not in: %s", want, got)
 	}

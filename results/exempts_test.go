@@ -83,7 +83,7 @@ func TestRules6(t *testing.T) {
 	if got := strings.Join(changes(four, other), ", "); got != "other rules" {
 		t.Errorf("the same rules in the other family: %s", got)
 	}
-	if got := costs(first, other); !strings.Contains(got, "cannot be translated") {
+	if got := costs(first, other); !strings.Contains(got, "NAT cannot translate it") {
 		t.Errorf("costs: %s", got)
 	}
 	// Loopback alone is exempt.

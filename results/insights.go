@@ -85,9 +85,9 @@ func alertWords(t *Trial) string {
 			parts.add("at %.0f %% %s", a.Share*100, alertTime(a))
 		}
 	}
-	s := "Alerts on the table's fill: " + strings.Join(parts, ", ")
+	s := "An alert on the table's fill would have fired " + list(parts)
 	if c.Drop == 0 {
-		s += "; on drops: never"
+		s += ", and one on drops never"
 	}
 	return s + "."
 }
@@ -108,24 +108,28 @@ func recoveryWords(t *Trial) string {
 	if !troubled(t) || len(c.Alerts) == 0 {
 		return ""
 	}
-	parts := recoveredWords(t)
+	var parts phrases
+	if t.Heal == nil || t.Heal.Deviated == nil { // else it says when connections were well again
+		parts = recoveredWords(t)
+	}
 	switch living := livingEntries(t); {
 	case c.SecondsToBelow95 == nil && living >= 0 && fillOf(living, c.Max) < highMark:
-		parts.add("the count still above 95 %% of max, though all but %s had expired",
+		parts.add("the count stayed above 95 %% of max, though all but %s had expired",
 			Entries(living))
 	case c.SecondsToBelow95 == nil:
-		parts.add("the table still above 95 %%")
+		parts.add("the table stayed above 95 %%")
 	case c.SecondsToBelow10 == nil:
-		parts.add("the table below 95 %%%s, still above 10 %%", after(c.SecondsToBelow95))
+		parts.add("the table was below 95 %%%s, and stayed above 10 %%",
+			after(c.SecondsToBelow95))
 	default:
-		parts.add("the table below 95 %%%s, below 10 %%%s",
+		parts.add("the table was below 95 %%%s and below 10 %%%s",
 			after(c.SecondsToBelow95), after(c.SecondsToBelow10))
 	}
-	watched := "as far as it was watched"
+	s := "After the load "
 	if t.Recovery != nil {
-		watched = fmt.Sprintf("watched for %s s", Figure(t.Recovery.Watched))
+		s = fmt.Sprintf("Within the %s s watched after the load, ", Figure(t.Recovery.Watched))
 	}
-	return "Recovery, " + watched + ": " + strings.Join(parts, ", ") + "."
+	return s + strings.Join(parts, "; ") + "."
 }
 
 // livingEntries returns how many entries a walk found at the end, without those that had expired
@@ -157,15 +161,15 @@ func recoveredWords(t *Trial) (parts phrases) {
 func (p *Probe) recoveredWords(of string, seconds *float64) string {
 	switch {
 	case seconds != nil && p.Lost == 0:
-		return "no new connection" + of + " failed, before or after"
+		return "no new connection" + of + " failed"
 	case seconds != nil:
-		return "new connections" + of + after(seconds)
+		return "new connections" + of + " succeeded again" + after(seconds)
 	case p.After.Lost > 0 || p.Pending > 0:
-		return "new connections" + of + " not yet reliable"
+		return "new connections" + of + " did not become reliable"
 	case p.After.Sent == 0:
 		return "no new connection" + of + " was tried"
 	default:
-		return "no new connection" + of + " failed, for too short a time to call them reliable"
+		return "no new connection" + of + " failed; the watch was too short to call them reliable"
 	}
 }
 

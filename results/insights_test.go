@@ -33,10 +33,29 @@ func TestInsights(t *testing.T) {
 				Alerts: []Alert{lead(0.75, 5.7, 3.4), lead(0.95, 8.6, 0.5)},
 			}},
 			[]string{
-				"Alerts on the table's fill: at 75 % 3.40 s before the first drop, " +
-					"at 95 % 0.50 s before the first drop.",
-				"Recovery, as far as it was watched: new connections not yet reliable, the table " +
-					"still above 95 %.",
+				"An alert on the table's fill would have fired at 75 % 3.40 s before the first " +
+					"drop and at 95 % 0.50 s before the first drop.",
+				"After the load new connections did not become reliable; the table stayed above " +
+					"95 %.",
+			},
+		},
+		{
+			"healed by a fix, and watched too briefly after the load",
+			Trial{Verdict: TableFull, Probe: &Probe{Lost: 9, Pending: 1}, Conntrack: Conntrack{
+				Counters: Counters{Drop: 5}, Max: 100, Peak: 100,
+				Alerts: []Alert{lead(0.75, 5.7, 3.4)}, SecondsToBelow95: s(0),
+			},
+				Heal: &Heal{
+					Deviated: s(3), SecondsToDeviate: s(3), Healed: s(13), SecondsToHeal: s(0.2),
+				},
+			},
+			[]string{
+				"Out of its steady state 3.00 s after the start of the load, normal again " +
+					"0.20 s after the deviation; meanwhile 0 refused packets, 0 failed attempts " +
+					"of the load and 0 lost probes.",
+				"An alert on the table's fill would have fired at 75 % 3.40 s before the first " +
+					"drop.",
+				"After the load the table was below 95 % after 0 s, and stayed above 10 %.",
 			},
 		},
 		{
@@ -47,9 +66,10 @@ func TestInsights(t *testing.T) {
 				SecondsToRecover: s(0.1), SecondsToBelow95: s(0), SecondsToBelow10: s(31),
 			}},
 			[]string{
-				"Alerts on the table's fill: at 75 % 2.00 s into the load; on drops: never.",
-				"Recovery, as far as it was watched: new connections after 0.10 s, the table " +
-					"below 95 % after 0 s, below 10 % after 31.0 s.",
+				"An alert on the table's fill would have fired at 75 % 2.00 s into the load, and " +
+					"one on drops never.",
+				"After the load new connections succeeded again after 0.10 s; the table was " +
+					"below 95 % after 0 s and below 10 % after 31.0 s.",
 			},
 		},
 		{
@@ -64,10 +84,10 @@ func TestInsights(t *testing.T) {
 				Contents: &Contents{Entries: 49, Assured: 49},
 			},
 			[]string{
-				"Alerts on the table's fill: at 75 % 3.40 s before the first drop.",
-				"Recovery, watched for 2.00 s: no new connection failed, for too short a time to " +
-					"call them reliable, the count still above 95 % of max, though all but 49 " +
-					"entries had expired.",
+				"An alert on the table's fill would have fired at 75 % 3.40 s before the first drop.",
+				"Within the 2.00 s watched after the load, no new connection failed; the watch " +
+					"was too short to call them reliable; the count stayed above 95 % of max, " +
+					"though all but 49 entries had expired.",
 				"At the end the table held 49 entries, 49 of them ASSURED.",
 			},
 		},
@@ -79,9 +99,9 @@ func TestInsights(t *testing.T) {
 				SecondsToRecover: s(0), SecondsToBelow95: s(1), SecondsToBelow10: s(2),
 			}},
 			[]string{
-				"Alerts on the table's fill: at 75 % 3.40 s before the first drop.",
-				"Recovery, as far as it was watched: no new connection failed, before or after, " +
-					"the table below 95 % after 1.00 s, below 10 % after 2.00 s.",
+				"An alert on the table's fill would have fired at 75 % 3.40 s before the first drop.",
+				"After the load no new connection failed; the table was below 95 % after 1.00 s " +
+					"and below 10 % after 2.00 s.",
 			},
 		},
 		{
@@ -110,9 +130,8 @@ func TestInsights(t *testing.T) {
 				},
 			},
 			[]string{
-				"Alerts on the table's fill: at 75 % 0.20 s after the first drop.",
-				"Recovery, as far as it was watched: the table below 95 % after 1.00 s, still " +
-					"above 10 %.",
+				"An alert on the table's fill would have fired at 75 % 0.20 s after the first drop.",
+				"After the load the table was below 95 % after 1.00 s, and stayed above 10 %.",
 			},
 		},
 		{

@@ -352,7 +352,8 @@ type Probe struct {
 	After   ProbePhase       `json:"after"`      // the part after the load
 	// SecondsToRecover is the time from the end of the load until new connections succeeded again:
 	// the first successful attempt without a lost one for two seconds or more after it; 0 when the
-	// whole trial lost none. Nil when it was not watched or did not happen during the watch.
+	// whole trial lost none, and when it began to succeed before that. Nil when it was not watched
+	// or did not happen during the watch.
 	SecondsToRecover *float64 `json:"seconds_to_recover,omitempty"`
 }
 
@@ -506,7 +507,10 @@ type Regression struct {
 	Effect string `json:"effect,omitempty"`
 }
 
-func (r Regression) String() string { return r.Scenario + ": " + r.Change() }
+// Failure words the regression with its mark.
+func (r Regression) Failure() string {
+	return RegressionMark + " " + r.Scenario + ": " + r.Change()
+}
 
 // Change returns the metric with its values before and after.
 func (r Regression) Change() string {

@@ -185,7 +185,7 @@ func slowest(probes map[string]Probe) *float64 {
 
 // summarise counts the attempts before, during and after the load, by their sending, and finds the
 // recovery: the first success after the load without a lost probe for recoverHold; at once where
-// none was lost.
+// none was lost, and where no attempt was lost any more before the load ended.
 func (p *Probe) summarise(attempts []ProbeSample, loadEnd float64) {
 	p.Sent, p.Lost, p.Loss, p.Causes, p.SecondsToRecover = int64(len(attempts)), 0, 0, nil, nil
 	hold, since := recoverHold, math.Inf(1)
@@ -201,8 +201,8 @@ func (p *Probe) summarise(attempts []ProbeSample, loadEnd float64) {
 			hold = max(hold, a.Millis/1000+recoverHold/2)
 			continue
 		}
-		if a.Seconds >= loadEnd && recovered == nil {
-			recovered, since = new(a.Seconds+a.Millis/1000-loadEnd), a.Seconds
+		if recovered == nil {
+			recovered, since = new(max(0, a.Seconds+a.Millis/1000-loadEnd)), a.Seconds
 		}
 	}
 	p.Before = phase(attempts, math.Inf(-1), 0)
@@ -215,7 +215,7 @@ func (p *Probe) summarise(attempts []ProbeSample, loadEnd float64) {
 	switch {
 	case p.Lost == 0:
 		p.SecondsToRecover = new(float64)
-	case recovered != nil && attempts[p.Sent-1].Seconds-since >= hold-1e-9:
+	case recovered != nil && p.After.Sent > 0 && attempts[p.Sent-1].Seconds-since >= hold-1e-9:
 		p.SecondsToRecover = recovered
 	}
 }

@@ -509,19 +509,26 @@ func baseName(name string) string {
 	return base
 }
 
+// RegressionMark marks a figure that became worse than a baseline allows, in every report.
+const RegressionMark = "REGRESSION"
+
+// Failure words a threshold of a scenario that did not hold.
+func (o Outcome) Failure(scenario string) string {
+	return fmt.Sprintf("FAILED %s: %s (%s)", scenario, o.Expression, o.Actual)
+}
+
 // Failures returns a line for each threshold of a run that did not hold, then for each regression.
 func Failures(run *Run) []string {
 	var list []string
 	for _, s := range run.Scenarios {
 		for _, o := range s.Thresholds {
 			if !o.Passed {
-				text := fmt.Sprintf("FAILED %s: %s (%s)", s.Name, o.Expression, o.Actual)
-				list = append(list, text)
+				list = append(list, o.Failure(s.Name))
 			}
 		}
 	}
 	for _, r := range run.Regressions {
-		list = append(list, "REGRESSION "+r.String())
+		list = append(list, r.Failure())
 	}
 	return list
 }

@@ -15,13 +15,14 @@ func compareCommand() *cobra.Command {
 	var width widthFlags
 	var acrossLabs bool
 	var format string
+	var allowed float64
 	cmd := &cobra.Command{
 		Use:   "compare RUN RUN...",
 		Short: "set the scenarios of several runs side by side, with significance",
 		Long: `Compares the scenarios that all runs have, run by run against the first: medians with
 their spread, each difference as a factor with its 95 % interval from three trials on (Hodges and
 Lehmann), and whether it is significant (exact Mann-Whitney U test, Holm's correction over all
-cells). It refuses runs that measured different things, and names the difference. --across-labs
+cells). A figure that report --baseline would fail has its mark, REGRESSION. It refuses runs that measured different things, and names the difference. --across-labs
 compares the verdicts and counts of one experiment with different drivers or on different hosts.`,
 		Args: needs(2, 1000, "the folders of two runs or more"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -41,6 +42,7 @@ compares the verdicts and counts of one experiment with different drivers or on 
 			if err != nil {
 				return err
 			}
+			comparison.Mark(runs, allowed)
 			return reports.RenderComparison(cmd.OutOrStdout(), format, comparison, width.options())
 		},
 	}
@@ -48,6 +50,7 @@ compares the verdicts and counts of one experiment with different drivers or on 
 	addFormat(flags, &format, "table", reports.ComparisonFormats()...)
 	flags.BoolVar(&acrossLabs, "across-labs", false,
 		"the runs may differ in driver, accelerator, host, and the DUT's CPUs and memory")
+	addMaxRegression(flags, &allowed)
 	width.register(flags)
 	flags.BoolVar(&width.wide, "wide", false, "print all columns, however wide")
 	return cmd

@@ -28,6 +28,8 @@ type judgeFlags struct {
 	thresholds    []string
 	baseline      string // a run to compare with
 	maxRegression float64
+	verbose       bool
+	details       []string // names of scenarios
 	widthFlags
 }
 
@@ -42,15 +44,22 @@ func (f *judgeFlags) register(flags *pflag.FlagSet) {
 			"as raw-notrack='conntrack.peak <= 10'; can be repeated")
 	flags.Var(textFlag(&f.baseline, "run", "runs/last"), "baseline",
 		"compare with this run, and fail when something became worse")
-	allowed := unit("share", (*scenarios.Excess)(&f.maxRegression)).withDefault("10%")
-	flags.Var(allowed, "max-regression", "share by which a figure may be worse than the baseline's")
+	addMaxRegression(flags, &f.maxRegression)
 	f.widthFlags.register(flags)
 	flags.BoolVar(&f.wide, "wide", false, "print all columns, however wide")
+	flags.BoolVar(&f.verbose, "verbose", false,
+		"print what each trial saw as well, and notes on the figures")
+}
+
+func addMaxRegression(flags *pflag.FlagSet, allowed *float64) {
+	share := unit("share", (*scenarios.Excess)(allowed)).withDefault("10%")
+	flags.Var(share, "max-regression", "share by which a figure may be worse than the baseline's")
 }
 
 // print renders a run to stdout and into the files; folder holds its samples, or is nil.
 func (f *judgeFlags) print(out io.Writer, run *results.Run, folder *results.Folder) error {
 	options := f.options()
+	options.Verbose, options.Details = f.verbose, f.details
 	if folder != nil {
 		options.Series = folder
 	}
@@ -75,16 +84,36 @@ func (f *judgeFlags) load(cmd *cobra.Command) (*compare.Baseline, error) {
 }
 
 // conclusion returns the error that a whole run ends the program with. INVALID weighs more than a
-// failed threshold, since an invalid measurement shows nothing.
-func conclusion(run *results.Run) error {
+// failed threshold, since an invalid measurement shows nothing. A table on stdout has named what
+// failed; a document there may not have.
+func (f *judgeFlags) conclusion(run *results.Run) error {
 	if list := results.Unmeasured(run); len(list) > 0 {
 		err := errors.New("INVALID: " + strings.Join(list, "\nINVALID: "))
 		return &statusError{status: statusInvalid, Err: err}
 	}
 	if failures := results.Failures(run); len(failures) > 0 {
-		return &statusError{status: statusFailed, Err: errors.New(strings.Join(failures, "\n"))}
+		text := strings.Join(failures, "\n")
+		if f.format == "table" {
+			text = judgedWords(run)
+		}
+		return &statusError{status: statusFailed, Err: errors.New(text)}
 	}
 	return nil
+}
+
+// judgedWords counts what failed.
+func judgedWords(run *results.Run) string {
+	regressions := len(run.Regressions)
+	failed := len(results.Failures(run)) - regressions
+	switch {
+	case regressions == 0:
+		return count(failed, "threshold") + " failed"
+	case failed == 0:
+		return count(regressions, "regression") + " against " + run.Baseline
+	default:
+		return fmt.Sprintf("%s failed, %s against %s", count(failed, "threshold"),
+			count(regressions, "regression"), run.Baseline)
+	}
 }
 
 type widthFlags struct {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctload/ctload/internal/spelling"
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
 )
@@ -47,6 +49,9 @@ run once more, and ends with the exit status that ctload run would have ended wi
 			if err != nil {
 				return err
 			}
+			if err := f.checkDetails(run); err != nil {
+				return err
+			}
 			if err := results.AddThresholds(run, f.thresholds); err != nil {
 				return fmt.Errorf("--threshold: %w", err)
 			}
@@ -58,7 +63,9 @@ run once more, and ends with the exit status that ctload run would have ended wi
 				return err
 			}
 			if out != "" {
-				options := reports.Options{Wide: f.wide, Series: folder}
+				options := reports.Options{
+					Wide: f.wide, Series: folder, Verbose: f.verbose, Details: f.details,
+				}
 				err = reports.WriteFiles(f.files, run, options)
 			} else {
 				err = f.print(cmd.OutOrStdout(), run, folder)
@@ -69,15 +76,32 @@ run once more, and ends with the exit status that ctload run would have ended wi
 			case baseline == nil && f.thresholds == nil:
 				return run.Part(args[0])
 			}
-			return conclusion(run)
+			return f.conclusion(run)
 		},
 	}
 	flags := cmd.Flags()
 	f.register(flags)
+	flags.Var(namesFlag(&f.details, "baseline,raised-max"), "scenario",
+		"print what the trials of these scenarios saw as well, separated by commas")
 	flags.BoolVar(&schema, "schema", false, "print the JSON schema of run.json instead of a run")
 	flags.BoolVar(&fields, "fields", false,
 		"print the fields that thresholds may name instead of a run; --format markdown or json")
 	flags.VarP(textFlag(&out, "file", "report.html"), "output", "o",
 		"write to this file instead of stdout")
 	return cmd
+}
+
+// checkDetails refuses scenarios that the run does not have.
+func (f *judgeFlags) checkDetails(run *results.Run) error {
+	var names []string
+	for _, s := range run.Scenarios {
+		names = append(names, s.Name)
+	}
+	for _, name := range f.details {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("--scenario: the run has no scenario %q%s", name,
+				spelling.Hint(name, names))
+		}
+	}
+	return nil
 }

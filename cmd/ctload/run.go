@@ -140,7 +140,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	if terminal(cmd.ErrOrStderr()) {
 		fmt.Fprint(cmd.ErrOrStderr(), whatNext(os.Args[0], job.Plan.Experiment.Name, f.out))
 	}
-	return conclusion(run)
+	return f.conclusion(run)
 }
 
 // open makes the folder of a new run, under the next free name where ctload has chosen it, or opens

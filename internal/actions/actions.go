@@ -64,6 +64,7 @@ type Fact struct {
 	Starves bool   // allocations may fail: such lines in the kernel's log are the point
 	Stays   bool   // it lasts until the last sample was taken, which it does not disturb
 	Host    string // what would change for the whole host, were the node a namespace of it
+	GivesUp string // what the DUT lacks afterwards, where the action is a fix
 }
 
 // Table has the kinds in the order of the documentation.
@@ -74,10 +75,16 @@ var Table = []Fact{
 		Kind: RulesLoad, Keys: []string{"node", "rules", "rules6", "nft", "add"},
 		Words: "rules loaded",
 	},
-	{Kind: RulesRemove, Keys: []string{"node"}, Words: "all rules removed"},
+	{
+		Kind: RulesRemove, Keys: []string{"node"}, Words: "all rules removed",
+		GivesUp: "firewall gone",
+	},
 	{Kind: Flush, Keys: []string{"node"}, Words: "all entries removed", Once: true},
 	{Kind: Delete, Keys: append([]string{"node"}, FilterKeys...), Once: true},
-	{Kind: ModuleRemove, Keys: []string{"node", "modules"}, Host: "the kernel's modules"},
+	{
+		Kind: ModuleRemove, Keys: []string{"node", "modules"}, Host: "the kernel's modules",
+		GivesUp: "firewall gone",
+	},
 	{Kind: ClockJump, Keys: []string{"node", "by"}, Host: "the clock"},
 	{Kind: CPUThrottle, Keys: []string{"node", "share"}, Host: "the CPUs"},
 	{Kind: MemoryPressure, Keys: []string{"node", "leave"}, Starves: true, Host: "the memory"},

@@ -60,9 +60,12 @@
   }
   const any = list => list.some(v => v > 0);
   const dashes = [undefined, [6, 3], [2, 3], [8, 2, 2, 2]]; // of the counters, in the overlay
+  // The style of a line as its marker in a legend has it.
+  const marker = dash => !dash ? "solid" : dash[0] > 4 && dash.length > 2 ? "double"
+    : dash[0] > 2 ? "dashed" : "dotted";
 
   const state = {
-    scenario: 0, trial: 0, overlay: false, over: new Set(scenarios.map((_, i) => i)),
+    scenario: 0, trial: 0, overlay: scenarios.length > 1, over: new Set(scenarios.map((_, i) => i)),
   };
   let plots = [], range = null, full = [0, 1];
   let paper = 0; // width of the charts in print, in pixels of CSS: a landscape page
@@ -71,7 +74,8 @@
     const one = (index, trial) =>
       ({ scenario: scenarios[index], index, trial: open(scenarios[index], trial) });
     if (!state.overlay) return [one(state.scenario, state.trial)];
-    return [...state.over].sort((a, b) => a - b).map(i => one(i, scenarios[i].typical));
+    return [...state.over].sort((a, b) => a - b).filter(i => scenarios[i].trials.length)
+      .map(i => one(i, scenarios[i].typical));
   }
 
   // Each chart is a title and a list of curves: label, colour, times, values and how to draw them.
@@ -87,14 +91,16 @@
       const t = c.trial;
       const curve = (chart, label, tone, values, more) =>
         chart.curves.push({ label: name(label, c), tone: own(tone, c), t: t.t, values, ...more });
-      t.entries.forEach((e, i) => {
+      // Of many scenarios laid over each other the sum alone, where there is one.
+      const entries = state.overlay && list.length > 4 && any(t.done) ? [] : t.entries;
+      entries.forEach((e, i) => {
         const dash = state.overlay ? dashes[i % dashes.length] : undefined;
         curve(load, e.name + " " + e.word, "c" + (i + 2) % 8, rate(t.t, e.done), { dash });
         if (any(e.failed)) {
           curve(load, e.name + " failed", "c" + (i + 2) % 8, rate(t.t, e.failed), { dash: [2, 3] });
         }
       });
-      const one = !t.entries.length;
+      const one = !entries.length;
       if (one && any(t.offered) && !state.overlay) {
         curve(load, "offered", "c7", rate(t.t, t.offered), { dash: [4, 3] });
       }
@@ -269,20 +275,8 @@
     plots.forEach(p => p.destroy());
     plots = [];
     box.textContent = "";
-    if (!paper || state.overlay) { drawTrials(box, chosenTrials()); return; }
-    // On paper nobody chooses: every scenario, whole.
-    scenarios.forEach((scenario, index) => {
-      const trial = scenario.trials[scenario.typical] && open(scenario, scenario.typical);
-      if (!trial || !trial.drawn) return;
-      const part = document.createElement("div");
-      part.className = "part";
-      const title = document.createElement("h2");
-      title.textContent = scenario.name + ", trial " + trial.number;
-      part.append(title);
-      box.append(part);
-      drawTrials(part, [{ scenario, index, trial }]);
-    });
-    range = null;
+    drawTrials(box, chosenTrials());
+    if (paper) range = null;
   }
 
   function drawTrials(box, trials) {
@@ -306,7 +300,7 @@
       const plot = new uPlot({
         width,
         // On paper a scenario fits on a page. Above the first chart are the names of the moments.
-        height: (paper ? 0.7 : 1) * (i === 1 ? 200 : 140) + (i === 0 ? 46 : 0),
+        height: (paper ? 0.6 : 1) * (i === 1 ? 200 : 140) + (i === 0 ? 46 : 0),
         padding: [i === 0 ? 46 : null, null, null, null],
         cursor: {
           y: false, sync: { key: "time", scales: ["x", null] }, drag: { x: true, y: false },
@@ -330,7 +324,13 @@
             points: k.points ? { show: true, size: 4, fill: k.tone } : { show: false },
           })),
         ],
-        legend: { markers: { fill: (u, si) => u.series[si]._stroke } },
+        legend: {
+          markers: {
+            width: 2, fill: (u, si) => c.curves[si - 1].points ? c.curves[si - 1].tone : null,
+            stroke: (u, si) => c.curves[si - 1].tone,
+            dash: (u, si) => marker(c.curves[si - 1].dash),
+          },
+        },
         plugins: [decorate(i === 0, trials)],
       }, joined(c.curves), frame);
       plot.curves = c.curves;
@@ -498,6 +498,7 @@
       controls();
       draw();
     });
+    $("overlay").checked = state.overlay;
     $("overlay").disabled = scenarios.length < 2;
     $("zoom-in").addEventListener("click", () => zoom(0.5));
     $("zoom-out").addEventListener("click", () => zoom(2));

@@ -20,6 +20,9 @@ const (
 	assumed = 0.25
 )
 
+// verdictMetric names a verdict among the figures of regressions.
+const verdictMetric = "verdict"
+
 // regressions are the findings of [findRegressions].
 type regressions struct {
 	Found     []results.Regression
@@ -93,7 +96,7 @@ func findRegressions(base, run *results.Run, allowed float64) (*regressions, err
 		}
 		v := before.Worst()
 		if k := worse(after, v); 2*k > m && flip.sure(n, m, k, false) {
-			found("verdict", string(v), string(after.Worst()), "")
+			found(verdictMetric, string(v), string(after.Worst()), "")
 		}
 		for _, row := range g.Rows {
 			metric, was, is := row.Metric, row.Cells[0], row.Cells[1]

@@ -172,7 +172,7 @@ func TestFindRegressions(t *testing.T) {
 			}
 			var got []string
 			for _, r := range regressions.Found {
-				got = append(got, r.String())
+				got = append(got, r.Scenario+": "+r.Change())
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Error(diff)

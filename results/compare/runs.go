@@ -27,7 +27,9 @@ type Comparison struct {
 type Group struct {
 	Name     string // of the scenario, or empty
 	Verdicts []string
-	Rows     []Row
+	// Worse says of each side whether its verdict is a regression from the base's.
+	Worse []bool
+	Rows  []Row
 }
 
 // Row is one figure on all sides.
@@ -44,6 +46,8 @@ type Cell struct {
 	// significant, and 1 in the others.
 	Adjusted    float64
 	Significant bool
+	// Worse says that the figure is a regression from the base, as [Baseline.Judge] finds them.
+	Worse bool
 	// Change is the change of the median as a share of the base's.
 	Change       float64
 	base, values []float64
@@ -53,13 +57,13 @@ type Cell struct {
 // [effectOf] knows no effect.
 func (c Cell) Effect() *Effect { return effectOf(c.base, c.values) }
 
-// Delta formats the difference of a side from the base: "=" when all values are equal, "~" when it
-// is not significant, then the effect: "1.42 x, 1.31 to 1.55", or "+97, +80 to +110" where values
+// Delta formats the difference of a side from the base: "=" when all values are equal, REGRESSION
+// when it is one, "~" when it is neither that nor significant, then the effect: "1.42 x, 1.31 to 1.55", or "+97, +80 to +110" where values
 // are 0. Of a time that no longer comes it is "never", of one that never came in the base "now".
 func (r Row) Delta(side int) string {
 	c := r.Cells[side]
 	effect := ""
-	if e := c.Effect(); e != nil && (c.Significant || e.Confidence > 0) {
+	if e := c.Effect(); e != nil && (c.Significant || c.Worse || e.Confidence > 0) {
 		effect = e.words(r.Metric)
 	}
 	switch {
@@ -67,6 +71,8 @@ func (r Row) Delta(side int) string {
 		return "–"
 	case c.Constant:
 		return "="
+	case c.Worse:
+		return strings.TrimSpace(results.RegressionMark + " " + effect)
 	case !c.Significant:
 		return strings.TrimSpace("~ " + effect)
 	case effect != "":
@@ -116,6 +122,34 @@ func Runs(names []string, runs []*results.Run) (*Comparison, error) {
 	}
 	c.settle()
 	return c, nil
+}
+
+// Mark marks the regressions of the other runs from the first, the compared ones in their order.
+// allowed is the share by which a figure may be worse without being one.
+func (c *Comparison) Mark(runs []*results.Run, allowed float64) {
+	for i, run := range runs[1:] {
+		if r, err := findRegressions(runs[0], run, allowed); err == nil { // else nothing to judge
+			c.mark(i+1, r.Found)
+		}
+	}
+}
+
+func (c *Comparison) mark(side int, found []results.Regression) {
+	for _, r := range found {
+		at := slices.IndexFunc(c.Groups, func(g Group) bool { return g.Name == r.Scenario })
+		if at < 0 { // a third run lacks the scenario
+			continue
+		}
+		g := &c.Groups[at]
+		if r.Metric == verdictMetric {
+			g.Worse[side] = true
+		}
+		for i := range g.Rows {
+			if g.Rows[i].Metric.Name == r.Metric {
+				g.Rows[i].Cells[side].Worse = true
+			}
+		}
+	}
 }
 
 // AcrossLabs compares as [Runs] does, but allows other drivers, accelerators, hosts, and CPUs and
@@ -204,7 +238,7 @@ func Scenarios(run *results.Run) (*Comparison, error) {
 
 // group describes and tests the metrics that any side has.
 func group(name string, sides []*results.Scenario) Group {
-	g := Group{Name: name}
+	g := Group{Name: name, Worse: make([]bool, len(sides))}
 	for _, s := range sides {
 		g.Verdicts = append(g.Verdicts, verdictWords(s))
 	}

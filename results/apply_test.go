@@ -1,4 +1,4 @@
-package reports
+package results
 
 import (
 	"os"
@@ -8,24 +8,21 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/ctload/ctload/results"
 )
 
 // winning returns a run whose second scenario is the recommended one.
-func winning(first, second results.Configuration) *results.Run {
-	trial := func(v results.Verdict) []results.Trial {
-		return []results.Trial{{Number: 1, Verdict: v}}
+func winning(first, second Configuration) *Run {
+	trial := func(v Verdict) []Trial {
+		return []Trial{{Number: 1, Verdict: v}}
 	}
-	return &results.Run{Experiment: "x", Scenarios: []results.Scenario{
-		{Name: "first", Configuration: first, Trials: trial(results.TableFull)},
-		{Name: "second", Configuration: second, Trials: trial(results.Clean)},
+	return &Run{Experiment: "x", Scenarios: []Scenario{
+		{Name: "first", Configuration: first, Trials: trial(TableFull)},
+		{Name: "second", Configuration: second, Trials: trial(Clean)},
 	}}
 }
 
-func texts(a *applied) []string {
-	var list []string
-	for _, s := range a.Steps {
+func texts(steps []Step) (list []string) {
+	for _, s := range steps {
 		list = append(list, s.Text)
 	}
 	return list
@@ -41,7 +38,7 @@ func TestApply(t *testing.T) {
 			"sudo tee /etc/sysctl.d/90-conntrack.conf <<'EOF'\n" +
 			lines + "\nEOF\nsudo sysctl -p /etc/sysctl.d/90-conntrack.conf"
 	}
-	type conf = results.Configuration
+	type conf = Configuration
 	for _, test := range []struct {
 		name          string
 		first, second conf
@@ -72,12 +69,9 @@ func TestApply(t *testing.T) {
 		{"another kernel", conf{Rules: filter}, conf{Rules: filter, Kernel: "debian/trixie"}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a := applyOf(winning(test.first, test.second))
-			if a == nil {
-				t.Fatal("nothing")
-			}
-			if diff := cmp.Diff(test.want, texts(a)); diff != "" || a.Name != "second" {
-				t.Errorf("%s: %s", a.Name, diff)
+			a := Conclude(winning(test.first, test.second))
+			if diff := cmp.Diff(test.want, texts(a.Steps)); diff != "" || a.Scenario != "second" {
+				t.Errorf("%s: %s", a.Scenario, diff)
 			}
 			for _, rules := range []string{test.second.Rules, test.second.Rules6, test.second.NFT} {
 				if !strings.Contains(a.Full, strings.TrimSpace(rules)) {
@@ -92,8 +86,8 @@ func TestApply(t *testing.T) {
 func TestApplyIsPasted(t *testing.T) {
 	rules := "*raw\n" +
 		"-A PREROUTING -m comment --comment \"it's $HOME `id` \\\\\" -j CT --notrack\nCOMMIT"
-	a := applyOf(winning(results.Configuration{},
-		results.Configuration{Rules: rules, Sysctl: map[string]string{"a": "1 2"}}))
+	a := Conclude(winning(Configuration{},
+		Configuration{Rules: rules, Sysctl: map[string]string{"a": "1 2"}}))
 	dir := t.TempDir()
 	// In place of sudo, a script that records its arguments and its input.
 	script := "#!/bin/sh\necho \"$@\" >>" + dir + "/said\n" +
@@ -103,7 +97,7 @@ func TestApplyIsPasted(t *testing.T) {
 	}
 	c := exec.Command("sh", "-e")
 	c.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
-	c.Stdin = strings.NewReader(strings.Join(texts(a), "\n"))
+	c.Stdin = strings.NewReader(strings.Join(texts(a.Steps), "\n"))
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -116,5 +110,29 @@ func TestApplyIsPasted(t *testing.T) {
 		"sysctl -p /etc/sysctl.d/90-conntrack.conf\niptables-restore\n" + rules + "\n"
 	if diff := cmp.Diff(want, string(said)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestStepsOf writes fixes as commands: each kind that a shell can repeat, and no other.
+func TestStepsOf(t *testing.T) {
+	for actions, want := range map[string][]string{
+		`[{"Kind":"flush","Fix":true},{"Kind":"pause"}]`: {"sudo conntrack -F"},
+		`[{"Kind":"flush"}]`:                             nil, // a fault
+		`[{"Kind":"delete","Fix":true,"State":"TIME_WAIT","Port":80}]`: {
+			"sudo conntrack -D -p tcp --state TIME_WAIT --dport 80",
+		},
+		`[{"Kind":"delete","Fix":true,"Source":"10.0.0.1; id"}]`: {
+			"sudo conntrack -D -s '10.0.0.1; id'",
+		},
+		`[{"Kind":"delete","Fix":true,"Unassured":true}]`: nil,
+		`[{"Kind":"module-remove","Fix":true}]`:           nil,
+		`[{"Kind":"rules-load","Fix":true,"Add":true,"Rules":"*raw\nCOMMIT"}]`: {
+			"sudo iptables-restore --noflush <<'EOF'\n*raw\nCOMMIT\nEOF",
+		},
+		"": nil,
+	} {
+		if diff := cmp.Diff(want, texts(stepsOf(actions))); diff != "" {
+			t.Errorf("%s: %s", actions, diff)
+		}
 	}
 }
