@@ -3,8 +3,8 @@ package orchestrator
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
+	"reflect"
 	"slices"
 	"time"
 
@@ -13,6 +13,7 @@ import (
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/results/compare"
+	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 )
 
@@ -103,7 +104,7 @@ func (p *Plan) Expected() *results.Run {
 	run := &results.Run{
 		Schema: results.SchemaVersion, Experiment: p.Experiment.Name, Summary: p.Experiment.Summary,
 		Seed: p.Seed, Environment: environment(vm.About{}),
-		Workload: canonical(p.Experiment.Workload), Phases: phases(p.Experiment.Phases),
+		Workload: asked(p.Experiment.Workload), Phases: phases(p.Experiment.Phases),
 	}
 	for i := range p.Scenarios {
 		run.Scenarios = append(run.Scenarios, p.expected(i))
@@ -116,21 +117,20 @@ func (p *Plan) expected(i int) results.Scenario {
 	s := p.Scenarios[i]
 	scenario := results.Scenario{
 		Name: s.Name, Summary: s.Summary,
-		Configuration: configuration(p.Experiment.Topology, s), Actions: canonical(s.Actions),
+		Configuration: configuration(p.Experiment.Topology, s), Actions: asked(s.Actions),
 	}
-	if load := canonical(s.Workload); i > 0 && load != canonical(p.Scenarios[0].Workload) {
+	if load := asked(s.Workload); !reflect.DeepEqual(load, asked(p.Scenarios[0].Workload)) {
 		scenario.Workload = load
 	}
 	return scenario
 }
 
-// canonical formats a list of the language for the report; it returns "" without any.
-func canonical[T any](list []T) string {
-	if len(list) == 0 {
-		return ""
+// asked returns entries or actions as the report has them.
+func asked[T scenarios.Entry | scenarios.Action](list []T) (all results.Asked) {
+	for _, settings := range scenarios.Written(list) {
+		all = append(all, settings)
 	}
-	text, _ := json.Marshal(list) // no value of the language fails
-	return string(text)
+	return all
 }
 
 // record puts a trial into the run. The lab knows its accelerator only once a machine has booted.

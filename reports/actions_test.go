@@ -153,7 +153,7 @@ func fixes() *results.Run {
 	run.Summary = "a full table under load: which fix heals it, how fast, and what it breaks"
 	base := run.Scenarios[0].Trials[0]
 	run.Scenarios = nil
-	add := func(name, kind string, actions string, healed float64, broken int64) {
+	add := func(name, kind string, actions results.Asked, healed float64, broken int64) {
 		t := base
 		t.Seconds, t.Heal = 21, &results.Heal{
 			Steady: []string{"probe.loss == 0"}, Deviated: seconds(3), SecondsToDeviate: seconds(3),
@@ -172,17 +172,19 @@ func fixes() *results.Run {
 			Name: name, Actions: actions, Trials: []results.Trial{t},
 		})
 	}
-	raised := `[{"Kind":"sysctl","Fix":true,` +
-		`"Sysctl":[{"Key":"net.netfilter.nf_conntrack_max","Value":"65536"}]}]`
-	add("nothing", "", "", 0, 0)
+	raised := results.Asked{{
+		"action": "sysctl", "fix": true,
+		"sysctl": map[string]any{"net.netfilter.nf_conntrack_max": 65536},
+	}}
+	add("nothing", "", nil, 0, 0)
 	add("max-raised", "sysctl", raised, 0.28, 0)
 	add("max-and-hash", "buckets", raised, 0.31, 0)
-	add("timeouts-shortened", "sysctl", "", 0, 0)
-	add("flushed", "flush", "", 0, 0)
-	add("time-wait-deleted", "delete", "", 0, 0)
-	add("notrack", "rules-load", "", 0.1, 0)
-	add("notrack-all", "rules-load", "", 0.1, 20)
-	add("modules-removed", "module-remove", "", 0.05, 0)
+	add("timeouts-shortened", "sysctl", nil, 0, 0)
+	add("flushed", "flush", nil, 0, 0)
+	add("time-wait-deleted", "delete", nil, 0, 0)
+	add("notrack", "rules-load", nil, 0.1, 0)
+	add("notrack-all", "rules-load", nil, 0.1, 20)
+	add("modules-removed", "module-remove", nil, 0.05, 0)
 	return run
 }
 

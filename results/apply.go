@@ -1,11 +1,9 @@
 package results
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/ctload/ctload/internal/actions"
@@ -96,60 +94,46 @@ func settingsStep(lines []string) []Step {
 	}}
 }
 
-// fixSpec is the part of an action, as [Scenario.Actions] has it, that a shell can repeat.
-type fixSpec struct {
-	Kind                                 actions.Kind
-	Fix                                  bool
-	Sysctl                               []struct{ Key, Value string }
-	Buckets                              string
-	Rules, Rules6, NFT                   string
-	Add                                  bool
-	Protocol, State, Source, Destination string
-	Port, SourcePort                     int
-	Unassured                            bool
-}
-
 // stepsOf returns the commands of the fixes among a scenario's actions; none for what takes the
 // rules or the module away, which is no state to keep.
-func stepsOf(text string) (steps []Step) {
-	var all []fixSpec
-	if json.Unmarshal([]byte(text), &all) != nil {
-		return nil
-	}
+func stepsOf(all Asked) (steps []Step) {
 	sysctl, buckets := map[string]string{}, 0
 	for _, a := range all {
-		if !a.Fix {
+		if a.word("fix") != "true" {
 			continue
 		}
-		switch a.Kind {
+		switch actions.Kind(a.word("action")) {
 		case actions.Sysctl:
-			for _, s := range a.Sysctl {
-				sysctl[s.Key] = s.Value
+			if set, ok := a["sysctl"].(map[string]any); ok {
+				for name, value := range set {
+					sysctl[name] = wordOf(value)
+				}
 			}
 		case actions.Buckets:
-			buckets, _ = strconv.Atoi(a.Buckets)
+			buckets = a.number("buckets")
 		case actions.RulesLoad:
-			steps = append(steps, a.rules()...)
+			steps = append(steps, loading(a)...)
 		case actions.Flush:
 			steps = append(steps, Step{"Entries", "Removes all of them.", "sudo conntrack -F"})
 		case actions.Delete:
-			steps = append(steps, a.deletion()...)
+			steps = append(steps, deletion(a)...)
 		}
 	}
 	return append(settingsStep(settingLines(sysctl, buckets)), steps...)
 }
 
-func (a fixSpec) rules() (steps []Step) {
+// loading returns the commands that load the rules of an action.
+func loading(a Settings) (steps []Step) {
 	how, note := "", "Replaces the tables named in it as a whole: put your own rules in first. "
-	if a.Add {
+	if a.word("add") == "true" {
 		how, note = " --noflush", "Adds to the tables named in it. "
 	}
-	for _, family := range []struct{ title, text, command, note string }{
-		{"Rules", a.Rules, "iptables-restore" + how, note + keepIptables},
-		{"Rules of IPv6", a.Rules6, "ip6tables-restore" + how, note + keepIptables},
-		{"Rules of nftables", a.NFT, "nft -f -", keepNFT},
+	for _, family := range []struct{ title, key, command, note string }{
+		{"Rules", "rules", "iptables-restore" + how, note + keepIptables},
+		{"Rules of IPv6", "rules6", "ip6tables-restore" + how, note + keepIptables},
+		{"Rules of nftables", "nft", "nft -f -", keepNFT},
 	} {
-		if text := strings.TrimSpace(family.text); text != "" {
+		if text := strings.TrimSpace(a.word(family.key)); text != "" {
 			steps = append(steps, Step{family.title, family.note,
 				heredoc("sudo "+family.command, text)})
 		}
@@ -158,25 +142,22 @@ func (a fixSpec) rules() (steps []Step) {
 }
 
 // deletion returns none where conntrack(8) has no option for what was chosen.
-func (a fixSpec) deletion() []Step {
-	if a.Unassured {
+func deletion(a Settings) []Step {
+	if a.word("unassured") == "true" {
 		return nil
 	}
 	command := "sudo conntrack -D"
-	add := func(option, value string) {
-		if value != "" && value != "0" {
-			command += " " + option + " " + quoted(value)
+	if a.word("state") != "" && a.word("protocol") == "" {
+		command += " -p tcp" // --state is an option of TCP
+	}
+	for _, option := range []struct{ name, key string }{
+		{"-p", "protocol"}, {"--state", "state"}, {"-s", "source"}, {"-d", "destination"},
+		{"--dport", "port"}, {"--sport", "source-port"},
+	} {
+		if word := a.word(option.key); word != "" {
+			command += " " + option.name + " " + quoted(word)
 		}
 	}
-	add("-p", a.Protocol)
-	if a.State != "" && a.Protocol == "" {
-		add("-p", "tcp") // --state is an option of TCP
-	}
-	add("--state", a.State)
-	add("-s", a.Source)
-	add("-d", a.Destination)
-	add("--dport", strconv.Itoa(a.Port))
-	add("--sport", strconv.Itoa(a.SourcePort))
 	return []Step{{"Entries", "Removes those that it names.", command}}
 }
 

@@ -1,6 +1,7 @@
 package results
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -116,22 +117,26 @@ func TestApplyIsPasted(t *testing.T) {
 // TestStepsOf writes fixes as commands: each kind that a shell can repeat, and no other.
 func TestStepsOf(t *testing.T) {
 	for actions, want := range map[string][]string{
-		`[{"Kind":"flush","Fix":true},{"Kind":"pause"}]`: {"sudo conntrack -F"},
-		`[{"Kind":"flush"}]`:                             nil, // a fault
-		`[{"Kind":"delete","Fix":true,"State":"TIME_WAIT","Port":80}]`: {
+		`[{"action":"flush","fix":true},{"action":"pause"}]`: {"sudo conntrack -F"},
+		`[{"action":"flush"}]`:                               nil, // a fault
+		`[{"action":"delete","fix":true,"state":"TIME_WAIT","port":80}]`: {
 			"sudo conntrack -D -p tcp --state TIME_WAIT --dport 80",
 		},
-		`[{"Kind":"delete","Fix":true,"Source":"10.0.0.1; id"}]`: {
+		`[{"action":"delete","fix":true,"source":"10.0.0.1; id"}]`: {
 			"sudo conntrack -D -s '10.0.0.1; id'",
 		},
-		`[{"Kind":"delete","Fix":true,"Unassured":true}]`: nil,
-		`[{"Kind":"module-remove","Fix":true}]`:           nil,
-		`[{"Kind":"rules-load","Fix":true,"Add":true,"Rules":"*raw\nCOMMIT"}]`: {
+		`[{"action":"delete","fix":true,"unassured":true}]`: nil,
+		`[{"action":"module-remove","fix":true}]`:           nil,
+		`[{"action":"rules-load","fix":true,"add":true,"rules":"*raw\nCOMMIT"}]`: {
 			"sudo iptables-restore --noflush <<'EOF'\n*raw\nCOMMIT\nEOF",
 		},
-		"": nil,
+		"[]": nil,
 	} {
-		if diff := cmp.Diff(want, texts(stepsOf(actions))); diff != "" {
+		var asked Asked
+		if err := json.Unmarshal([]byte(actions), &asked); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, texts(stepsOf(asked))); diff != "" {
 			t.Errorf("%s: %s", actions, diff)
 		}
 	}

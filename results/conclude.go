@@ -90,7 +90,7 @@ func (c *Conclusion) choose(run *Run) {
 	switch chosen {
 	case nil:
 		which := ""
-		if slices.ContainsFunc(run.Scenarios, func(s Scenario) bool { return s.Workload != "" }) {
+		if slices.ContainsFunc(run.Scenarios, func(s Scenario) bool { return s.Workload != nil }) {
 			which = " with the load of " + first.Name
 		}
 		c.Answer = "No scenario" + which + " met its thresholds or, without any, stayed clean."
@@ -111,7 +111,7 @@ func (c *Conclusion) choose(run *Run) {
 func best(run *Run) *Scenario {
 	var met, clean []*Scenario
 	for i := range run.Scenarios {
-		if s := &run.Scenarios[i]; meets(s) && s.Workload == "" {
+		if s := &run.Scenarios[i]; meets(s) && s.Workload == nil {
 			met = append(met, s)
 			if s.Worst() == Clean {
 				clean = append(clean, s)

@@ -34,7 +34,7 @@ func TestConclude_SmallestChange(t *testing.T) {
 		Configuration{Rules: "*raw\n-A PREROUTING -j NOTRACK\nCOMMIT"}, Outcome{Passed: true})
 	exempt.Trials[0].Rules = notrackCount(1)
 	kinder := scenario("keep-alive", Clean, small, conf{})
-	kinder.Workload = `[{"Generator":"http","KeepAlive":true}]`
+	kinder.Workload = Asked{{"generator": "http", "keep-alive": true}}
 	for _, test := range []struct {
 		name  string
 		run   Run
@@ -118,8 +118,10 @@ func TestConclude_Cure(t *testing.T) {
 
 // fixed returns a scenario with one fix and as many trials as times to heal, NaN where it did not.
 func fixed(name, kind string, broken int64, healed ...float64) Scenario {
-	s := Scenario{Name: name, Actions: `[{"Kind":"` + kind + `","Fix":true,` +
-		`"Sysctl":[{"Key":"net.netfilter.nf_conntrack_max","Value":"65536"}]}]`}
+	s := Scenario{Name: name, Actions: Asked{{
+		"action": kind, "fix": true,
+		"sysctl": map[string]any{"net.netfilter.nf_conntrack_max": 65536},
+	}}}
 	for i, seconds := range healed {
 		t := Trial{
 			Number: i + 1, Seconds: 20, Verdict: TableFull,

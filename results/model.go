@@ -25,7 +25,8 @@ import (
 // 3: a trial has its entries and probes by name. Load adds up like units only, without hostile
 // entries, and is missing where that makes no sum; what asks for no answer is sent and no longer
 // completed; a latency holds no time for which connections were held. Documents of 1 and 2 have
-// neither entries nor probes, and their load adds up all.
+// neither entries nor probes, and their load adds up all. A workload is a list of objects, and in
+// documents of 1 and 2 the text of one.
 const SchemaVersion = 3
 
 // Run is one execution of an experiment.
@@ -44,8 +45,8 @@ type Run struct {
 	// Unfinished is there from the first write on, and goes at a clean end: see [Run.Part].
 	Unfinished  bool        `json:"unfinished,omitempty"`
 	Environment Environment `json:"environment"`
-	// Workload is the canonical text of the workload; compared runs have the same.
-	Workload  string     `json:"workload,omitempty"`
+	// Workload are the entries of the workload; compared runs have the same.
+	Workload  Asked      `json:"workload,omitempty"`
 	Phases    []Phase    `json:"phases,omitempty"` // of the load's time; none: not divided
 	Scenarios []Scenario `json:"scenarios"`
 	Warnings  []string   `json:"warnings,omitempty"`
@@ -95,10 +96,10 @@ type Scenario struct {
 	Name          string        `json:"name"`
 	Summary       string        `json:"summary,omitempty"`
 	Configuration Configuration `json:"configuration"`
-	// Workload is the canonical text of the load where it is not the first scenario's.
-	Workload string `json:"workload,omitempty"`
-	// Actions is the canonical text of the faults and fixes; compared runs have the same.
-	Actions    string    `json:"actions,omitempty"`
+	// Workload are the entries of the load where they are not the first scenario's.
+	Workload Asked `json:"workload,omitempty"`
+	// Actions are the faults and fixes as asked for; compared runs have the same.
+	Actions    Asked     `json:"actions,omitempty"`
 	Trials     []Trial   `json:"trials"`
 	Thresholds []Outcome `json:"thresholds,omitempty"` // as judged at the end of the run
 }

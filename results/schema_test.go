@@ -127,6 +127,8 @@ func fill(v reflect.Value) {
 		fill(value)
 		v.Set(reflect.MakeMap(v.Type()))
 		v.SetMapIndex(key, value)
+	case reflect.Interface:
+		v.Set(reflect.ValueOf("x"))
 	case reflect.String:
 		v.SetString("x")
 	case reflect.Bool:

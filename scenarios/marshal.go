@@ -56,6 +56,53 @@ func (e *Experiment) MarshalYAML() ([]byte, error) {
 	return []byte(write(top)), nil
 }
 
+// Written returns entries of a workload, or actions, as a file writes them, without keys at their
+// default: each value is a string, a number, a truth value, a list or a mapping.
+func Written[T Entry | Action](all []T) []map[string]any {
+	var tree *node
+	switch all := any(all).(type) {
+	case []Entry:
+		tree = listTree(all)
+	case []Action:
+		tree = actionsTree(all)
+	}
+	if tree == nil {
+		return nil
+	}
+	list := make([]map[string]any, len(tree.items))
+	for i, item := range tree.items {
+		list[i], _ = item.plain().(map[string]any)
+	}
+	return list
+}
+
+// plain returns the value of a node for JSON.
+func (n *node) plain() any {
+	switch n.kind {
+	case mapping:
+		m := map[string]any{}
+		for _, e := range n.entries {
+			m[e.key] = e.value.plain()
+		}
+		return m
+	case list:
+		all := make([]any, len(n.items))
+		for i, item := range n.items {
+			all[i] = item.plain()
+		}
+		return all
+	case scalar:
+		if n.text == "true" || n.text == "false" {
+			return n.text == "true"
+		}
+		if number, err := strconv.ParseInt(n.text, 10, 53); err == nil {
+			return number
+		}
+		return n.text
+	}
+	return nil
+}
+
 // add appends a key to a mapping that is under construction, unless it has no value.
 func (n *node) add(key string, value *node) {
 	if value != nil {

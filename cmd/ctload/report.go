@@ -1,7 +1,10 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -9,6 +12,7 @@ import (
 	"github.com/ctload/ctload/internal/spelling"
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/scenarios"
 )
 
 func reportCommand() *cobra.Command {
@@ -29,8 +33,7 @@ run once more, and ends with the exit status that ctload run would have ended wi
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case schema:
-				_, err := cmd.OutOrStdout().Write(results.Schema)
-				return err
+				return runSchema(cmd.OutOrStdout())
 			case fields:
 				list, err := results.Fields()
 				if err != nil {
@@ -89,6 +92,32 @@ run once more, and ends with the exit status that ctload run would have ended wi
 	flags.VarP(textFlag(&out, "file", "report.html"), "output", "o",
 		"write to this file instead of stdout")
 	return cmd
+}
+
+// runSchema prints the schema of run.json. The settings of entries and actions in it are those of
+// an experiment, whose schema is within.
+func runSchema(w io.Writer) error {
+	var run map[string]any
+	var experiment struct {
+		ID string `json:"$id"`
+	}
+	text, err := scenarios.Schema()
+	if err == nil {
+		err = errors.Join(json.Unmarshal(text, &experiment), json.Unmarshal(results.Schema, &run))
+	}
+	definitions, ok := run["$defs"].(map[string]any)
+	if err != nil || !ok {
+		return fmt.Errorf("making the schema of run.json: %w", err)
+	}
+	definitions["Settings"] = map[string]any{
+		"description": "an entry of a workload or an action, as an experiment writes it",
+		"anyOf": []any{
+			map[string]any{"$ref": experiment.ID + "#/$defs/Entry"},
+			map[string]any{"$ref": experiment.ID + "#/$defs/Action"},
+		},
+	}
+	definitions["experiment"] = json.RawMessage(text)
+	return results.WriteJSON(w, run)
 }
 
 // checkDetails refuses scenarios that the run does not have.

@@ -3,10 +3,8 @@ package compare
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -344,7 +342,7 @@ func (p pair) differences(a, b *results.Run, acrossLabs bool) (unlike, notes []s
 		lab = note
 	}
 	check("experiment", a.Experiment, b.Experiment)
-	unlike = append(unlike, p.settings("workload", "entry", a.Workload, b.Workload)...)
+	unlike = append(unlike, a.Workload.Differences(b.Workload, "workload", "entry", p.both)...)
 	ea, eb := a.Environment, b.Environment
 	lab("driver", ea.Driver, eb.Driver)
 	lab("accelerator", ea.Accelerator, eb.Accelerator)
@@ -372,7 +370,8 @@ func (p pair) differences(a, b *results.Run, acrossLabs bool) (unlike, notes []s
 			note("drop, insert_failed and chain_toolong of "+x.Name+" count other things, and "+
 				"verdicts do not", mx, my)
 		}
-		unlike = append(unlike, p.settings("actions of "+x.Name, "number", x.Actions, y.Actions)...)
+		of := "actions of " + x.Name
+		unlike = append(unlike, x.Actions.Differences(y.Actions, of, "number", p.both)...)
 		if gx, gy := loadWords(x), loadWords(y); gx != "" && gy != "" {
 			check("load of "+x.Name, gx, gy)
 		}
@@ -419,58 +418,4 @@ func firstDifference(before, after string) string {
 		}
 	}
 	return "nothing"
-}
-
-// settings returns the settings in which the workloads or the actions of the runs differ: what
-// names these JSON lists, one an object. A missing setting did not exist yet when the run was made,
-// and equals one that is zero.
-func (p pair) settings(what, one, a, b string) []string {
-	if a == b {
-		return nil
-	}
-	as, okA := settingsOf(a)
-	bs, okB := settingsOf(b)
-	if !okA || !okB {
-		return []string{p.both(what, a, b)}
-	}
-	if len(as) != len(bs) {
-		entries := func(n int) string { return results.Entries(int64(n)) }
-		return []string{p.both(what, entries(len(as)), entries(len(bs)))}
-	}
-	var list []string
-	for i := range as {
-		all := maps.Clone(as[i])
-		maps.Copy(all, bs[i])
-		for _, name := range slices.Sorted(maps.Keys(all)) {
-			if x, y := as[i][name], bs[i][name]; x != y {
-				setting := fmt.Sprintf("%s of %s %d of the %s", name, one, i+1, what)
-				list = append(list, p.both(setting, x, y))
-			}
-		}
-	}
-	return list
-}
-
-// settingsOf returns the settings of each object that are not zero, as JSON.
-func settingsOf(text string) ([]map[string]string, bool) {
-	if text == "" {
-		return nil, true
-	}
-	var raw []map[string]json.RawMessage
-	if json.Unmarshal([]byte(text), &raw) != nil {
-		return nil, false
-	}
-	list := make([]map[string]string, len(raw))
-	for i, entry := range raw {
-		list[i] = map[string]string{}
-		for name, value := range entry {
-			switch v := string(value); v {
-			case `null`, `""`, `0`, `false`, `[]`, `{}`,
-				`"0"`, `"0s"`, `"0B"`, `"0/s"`, `"0%"`, `"0bit/s"`:
-			default:
-				list[i][name] = v
-			}
-		}
-	}
-	return list, true
 }

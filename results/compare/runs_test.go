@@ -32,12 +32,14 @@ func TestCompareRefusesUnlike(t *testing.T) {
 			[]string{"driver: libvirt", "host CPUs: 0 in last, 2 in this"},
 		},
 		{
-			"workload", func(r *results.Run) { r.Workload = "http 9000" },
-			[]string{"workload: none in last, http 9000"},
+			"workload", func(r *results.Run) { r.Workload = results.Asked{{"generator": "http"}} },
+			[]string{"workload: 0 entries in last, 1 entry in this"},
 		},
 		{
 			"actions alone",
-			func(r *results.Run) { r.Scenarios[0].Actions = `[{"Kind":"flush","At":"5s"}]` },
+			func(r *results.Run) {
+				r.Scenarios[0].Actions = results.Asked{{"action": "flush", "at": "5s"}}
+			},
 			[]string{"actions of a: 0 entries in last, 1 entry in this"},
 		},
 		{
