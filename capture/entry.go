@@ -23,7 +23,7 @@ type Entry struct {
 	// Helper is the name of the helper that reads the connection.
 	Helper string `json:"helper,omitempty"`
 	Zone   int64  `json:"zone,omitempty"`
-	// Stays tells that the entry was there in a second listing too.
+	// Stays tells that the entry was there in a second listing too, in the same state.
 	Stays bool `json:"stays,omitempty"`
 }
 

@@ -49,6 +49,7 @@ var house = []struct {
 	{"capture", nil},
 	{"capture/saved", []string{"capture"}},
 	{"capture/explain", []string{"capture", "results"}},
+	{"capture/replay", []string{"capture", "capture/explain", "internal/rules", "scenarios"}},
 	{"internal/labtest", []string{"internal/hosttest", "results"}},
 	{"reports", []string{
 		"capture/explain", "results", "results/compare", "search",
@@ -110,7 +111,7 @@ var house = []struct {
 	{"cmd/ctload", []string{
 		"agent", "agent/faults", "agent/modload", "agent/tuning", "capture",
 		"capture/explain", "capture/host",
-		"capture/saved", "generators", "generators/pacing", "generators/responders",
+		"capture/replay", "capture/saved", "generators", "generators/pacing", "generators/responders",
 		"generators/sockets", "generators/tuples", "internal/link", "labs", "orchestrator",
 		"orchestrator/forecast", "orchestrator/goals", "orchestrator/wiring",
 		"reports", "reports/progress", "results", "results/compare", "scenarios", "search", "vm",

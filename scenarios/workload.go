@@ -121,11 +121,11 @@ func (Probe) Words() []string { return words(ProbeTCP, ProbeUDP, ProbeICMP) }
 // Role is on whose side a generator is; the zero Role is a user's.
 type Role string
 
-// roleHostile is an attacker's role: what fails of it is no failure of the scenario.
-const roleHostile Role = "hostile"
+// Hostile is an attacker's role: what fails of it is no failure of the scenario.
+const Hostile Role = "hostile"
 
 // Words returns the valid values.
-func (Role) Words() []string { return words(roleHostile) }
+func (Role) Words() []string { return words(Hostile) }
 
 // Close is how a connection ends, which decides the state that its entry is left in.
 type Close string

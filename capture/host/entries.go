@@ -17,8 +17,8 @@ import (
 // listing is the beginning of one walk over the table.
 type listing struct {
 	list  []capture.Entry
-	order []uint32        // the identifiers of the entries in list
-	ids   map[uint32]bool // the same as a set
+	order []uint32          // the identifiers of the entries in list
+	state map[uint32]string // of the same entries
 	scope capture.Scope
 }
 
@@ -32,10 +32,10 @@ const (
 	pause         = time.Millisecond
 )
 
-// entries lists the first entries of the table. They lie in the order of a keyed hash: they are a
+// entries lists the first entries of the table, at most so many. They lie in the order of a keyed hash: they are a
 // fair sample. The socket is closed when there are enough, which ends the kernel's walk.
-func (t *taker) entries(ctx context.Context) (l listing, err error) {
-	if t.Entries == 0 || t.WithoutRoot {
+func (t *taker) entries(ctx context.Context, most int) (l listing, err error) {
+	if most == 0 || t.WithoutRoot {
 		return l, nil
 	}
 	if !t.hasNetlink() {
@@ -44,16 +44,17 @@ func (t *taker) entries(ctx context.Context) (l listing, err error) {
 			"ctload explain"))
 		return l, nil
 	}
-	l.ids = map[uint32]bool{}
+	l.state = map[uint32]string{}
 	l.scope = capture.Whole
 	err = ctnetlink.Walk(ctx, func(e ctnetlink.Entry) error {
-		if len(l.list) == t.Entries {
+		if len(l.list) == most {
 			l.scope = capture.Prefix
 			return errEnough
 		}
-		l.list = append(l.list, converted(e))
+		c := converted(e)
+		l.list = append(l.list, c)
 		l.order = append(l.order, e.ID)
-		l.ids[e.ID] = true
+		l.state[e.ID] = c.State
 		if len(l.list)%entriesAtOnce == 0 {
 			time.Sleep(pause)
 		}

@@ -63,7 +63,7 @@ func Take(ctx context.Context, o Options) (*capture.Capture, error) {
 	t.log()
 	t.network()
 	t.rules()
-	first, err := t.entries(ctx)
+	first, err := t.entries(ctx, t.Entries)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,8 @@ func Take(ctx context.Context, o Options) (*capture.Capture, error) {
 		return nil, err
 	}
 	between := time.Since(listed)
-	second, err := t.entries(ctx)
+	// A table that has grown has more entries in the same part of its hash.
+	second, err := t.entries(ctx, t.Entries*5/4)
 	if err != nil {
 		return nil, err
 	}
@@ -94,10 +95,11 @@ func Take(ctx context.Context, o Options) (*capture.Capture, error) {
 	} else {
 		c.Table.Whole = int64(len(first.list))
 	}
-	if len(second.ids) > 0 {
+	if len(second.state) > 0 {
 		c.Table.Between = between.Seconds()
 		for i, id := range first.order {
-			c.Table.Entries[i].Stays = second.ids[id]
+			state, there := second.state[id]
+			c.Table.Entries[i].Stays = there && state == c.Table.Entries[i].State
 		}
 	}
 	t.machine(c)

@@ -37,6 +37,28 @@ func (t *taker) rules() {
 	text, err := run("nft", "list", "ruleset")
 	t.problem("nft list ruleset", err)
 	t.file("nft", text)
+	// nft shows what iptables has loaded in a form that it does not read again.
+	for family, tool := range map[string]string{
+		"ip": "iptables-nft-save", "ip6": "ip6tables-nft-save",
+	} {
+		if !ofIptables(text, family) {
+			continue
+		}
+		saved, err := run(tool, "-c")
+		t.problem(tool, err)
+		t.file(tool, "$ "+strings.Replace(tool, "-nft", "", 1)+"\n"+saved)
+	}
+}
+
+// ofIptables reports whether a listing of nft has tables with the names that iptables gives its
+// own: the save tool lists those alone, and makes none.
+func ofIptables(listing, family string) bool {
+	for _, name := range []string{"filter", "nat", "mangle", "raw", "security"} {
+		if strings.Contains("\n"+listing, "\ntable "+family+" "+name+" {") {
+			return true
+		}
+	}
+	return false
 }
 
 // legacy lists a loaded table. Without the tool of the legacy back end the plain one is it, where

@@ -29,7 +29,7 @@ func scenariosCommand() *cobra.Command {
   ctload run my.yaml                          run it`,
 	}
 	return group(cmd,
-		listCommand(), findCommand(), showCommand(),
+		listCommand(), findCommand(), showCommand(), fromCaptureCommand(),
 		&cobra.Command{
 			Use: "validate FILE...", Short: "check experiment files with their thresholds",
 			Args: needs(1, 1000, "experiment files"),

@@ -6,9 +6,11 @@ package kernels
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -77,6 +79,18 @@ func Named(name string) Version {
 	}
 	v, _ := Parse(release)
 	return cmp.Or(versions[name], v, recent)
+}
+
+// Closest returns the name of the distribution's kernel whose version is the closest to v.
+func Closest(v Version) string {
+	distance := func(name string) int {
+		of := versions[name]
+		d := (of.Major-v.Major)*100 + of.Minor - v.Minor
+		return max(d, -d)
+	}
+	return slices.MinFunc(slices.Sorted(maps.Keys(versions)), func(a, b string) int {
+		return cmp.Compare(distance(a), distance(b))
+	})
 }
 
 // Running returns the release of the running kernel (uname -r), empty if it does not tell.
