@@ -2,6 +2,8 @@ package capture
 
 import (
 	"bytes"
+	"compress/gzip"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -81,7 +83,9 @@ func TestRead_Damaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	var newer bytes.Buffer
-	if err := Write(&newer, &Capture{Schema: SchemaVersion + 1}); err != nil {
+	compressed := gzip.NewWriter(&newer)
+	fmt.Fprintf(compressed, `{"schema": %d, "sizes": "in another form"}`, SchemaVersion+1)
+	if err := compressed.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct {
@@ -91,7 +95,7 @@ func TestRead_Damaged(t *testing.T) {
 		"empty":  {nil, "no capture"},
 		"other":  {[]byte("hello"), "no capture"},
 		"torn":   {whole.Bytes()[:whole.Len()-9], "torn"},
-		"newer":  {newer.Bytes(), "take a newer one"},
+		"newer":  {newer.Bytes(), "take a newer ctload"},
 		"no end": {whole.Bytes()[:20], "torn"},
 	} {
 		_, err := Read(bytes.NewReader(test.file))

@@ -3,6 +3,7 @@ package capture
 import (
 	"bufio"
 	"compress/gzip"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +32,11 @@ func Write(w io.Writer, c *Capture) error {
 // IsCapture reports whether a file begins as one that Write has written.
 func IsCapture(text []byte) bool { return len(text) > 1 && text[0] == 0x1f && text[1] == 0x8b }
 
+// Schema is the JSON schema of a capture, uncompressed.
+//
+//go:embed capture.schema.json
+var Schema []byte
+
 // Read reads a capture. The error says what is wrong with a file that is torn or of a newer
 // version.
 func Read(r io.Reader) (*Capture, error) {
@@ -47,16 +53,22 @@ func Read(r io.Reader) (*Capture, error) {
 	case len(text) > mostBytes:
 		return nil, fmt.Errorf("the capture has more than %d bytes", mostBytes)
 	}
-	c := new(Capture)
-	if err := json.Unmarshal(text, c); err != nil {
+	var version struct {
+		Schema int `json:"schema"`
+	}
+	if err := json.Unmarshal(text, &version); err != nil {
 		return nil, fmt.Errorf("the capture is damaged: %w", err)
 	}
 	switch {
-	case c.Schema > SchemaVersion:
+	case version.Schema > SchemaVersion: // its other fields may have other types
 		return nil, fmt.Errorf("the capture is of version %d, and this ctload reads version %d: "+
-			"take a newer one", c.Schema, SchemaVersion)
-	case c.Schema < 1:
+			"take a newer ctload", version.Schema, SchemaVersion)
+	case version.Schema < 1:
 		return nil, errors.New("no capture: it has no version")
+	}
+	c := new(Capture)
+	if err := json.Unmarshal(text, c); err != nil {
+		return nil, fmt.Errorf("the capture is damaged: %w", err)
 	}
 	for i, e := range c.Table.Entries {
 		if !e.Original.complete() {

@@ -2,7 +2,9 @@ package reports
 
 import (
 	"bytes"
+	_ "embed"
 	"fmt"
+	"html/template"
 	"io"
 	"maps"
 	"slices"
@@ -21,6 +23,22 @@ var explanationFormats = formats[*explain.Explanation]{
 		return results.WriteJSON(b, x)
 	},
 	"markdown": explanationMarkdown,
+	"html":     explanationHTML,
+}
+
+// whatIfFormats are the formats of [WhatIf].
+var whatIfFormats = formats[*explain.Explanation]{
+	"table": func(b *bytes.Buffer, x *explain.Explanation, o Options) error {
+		return sectionsTable(b, []section{changesSection(x)}, o)
+	},
+	"json": func(b *bytes.Buffer, x *explain.Explanation, _ Options) error {
+		return results.WriteJSON(b, x.Changes)
+	},
+}
+
+// WhatIf writes what each change of an explanation would leave, as a table or as JSON.
+func WhatIf(w io.Writer, format string, x *explain.Explanation, o Options) error {
+	return whatIfFormats.render(w, "what changes would leave", format, x, o)
 }
 
 // ExplanationFormats returns the names that [Explanation] accepts, in alphabetical order.
@@ -34,12 +52,12 @@ func Explanation(w io.Writer, format string, x *explain.Explanation, o Options) 
 
 // section is a part of an explanation: sentences, then a table.
 type section struct {
-	title     string
-	sentences []string
-	heads     [][2]string
-	left      int // columns that are aligned left
-	rows      [][]string
-	notes     []string // below the table
+	Title     string
+	Sentences []string
+	Heads     [][2]string
+	Left      int // columns that are aligned left
+	Rows      [][]string
+	Notes     []string // below the table
 }
 
 // sections returns the parts of an explanation that have something to show.
@@ -53,29 +71,30 @@ func sections(x *explain.Explanation) []section {
 		found = append(found, text)
 	}
 	all := []section{
-		{title: "What was found", sentences: found},
-		changesSection(x), groupsSection(x), ratesSection(x),
+		{Title: "What was found", Sentences: found},
+		changesSection(x), groupsSection(x), growthSection(x), ratesSection(x), agesSection(x),
+		livesSection(x),
 		holdersSection("Sources", x.Sources), holdersSection("Destinations", x.Services),
 		idleSection(x), expectationsSection(x), countersSection(x),
-		{title: "What was not shown", sentences: x.Missing},
-		{title: "What such a listing cannot show", sentences: x.Unknowable},
+		{Title: "What was not shown", Sentences: x.Missing},
+		{Title: "What such a listing cannot show", Sentences: x.Unknowable},
 	}
 	return slices.DeleteFunc(all, func(s section) bool {
-		return len(s.sentences) == 0 && len(s.rows) == 0
+		return len(s.Sentences) == 0 && len(s.Rows) == 0
 	})
 }
 
 func changesSection(x *explain.Explanation) section {
 	s := section{
-		title: "What each change would leave",
-		heads: [][2]string{
+		Title: "What each change would leave",
+		Heads: [][2]string{
 			{"", "change"}, {"of the", "listing"}, {"in the", "table"}, {"", "fill"},
 		},
-		left: 1,
+		Left: 1,
 	}
 	more, slow, notes := false, 0.0, map[string]bool{}
 	for _, c := range x.Changes {
-		s.rows = append(s.rows, []string{
+		s.Rows = append(s.Rows, []string{
 			changeWords(c), optional(c.Listed, results.Count), optional(c.Leaves, results.Count),
 			optional(c.Fill, results.Percent),
 		})
@@ -85,17 +104,17 @@ func changesSection(x *explain.Explanation) section {
 			notes[changeWords(c)+": "+c.Note+"."] = true
 		}
 	}
-	s.notes = slices.Sorted(maps.Keys(notes))
+	s.Notes = slices.Sorted(maps.Keys(notes))
 	if len(x.Changes) == 0 {
 		return s
 	}
-	s.notes = append(s.notes, "Steady states: entries that are there keep the time that they have.")
+	s.Notes = append(s.Notes, "Steady states: entries that are there keep the time that they have.")
 	if more {
-		s.notes = append(s.notes,
+		s.Notes = append(s.Notes,
 			"The table is at its limit: connections that were refused until now come on top.")
 	}
 	if len(x.Assumed) > 0 {
-		s.notes = append(s.notes, "Timeouts that the texts do not show are the kernel's own: "+
+		s.Notes = append(s.Notes, "Timeouts that the texts do not show are the kernel's own: "+
 			assumed(x.Assumed)+".")
 	}
 	return s
@@ -114,6 +133,8 @@ func assumed(timeouts map[string]int64) string {
 // changeWords names a change.
 func changeWords(c explain.Change) string {
 	switch c.Kind {
+	case explain.ChangeTogether:
+		return c.What + " together"
 	case explain.ChangeNotrack:
 		return "NOTRACK for " + c.What
 	case explain.ChangeDrop:
@@ -138,10 +159,10 @@ func optional[T any](v *T, format func(T) string) string {
 
 func groupsSection(x *explain.Explanation) section {
 	s := section{
-		title: "What is in the table",
-		heads: [][2]string{{"", "protocol"}, {"", "service"}, {"", "state"}, {"", "kind"},
+		Title: "What is in the table",
+		Heads: [][2]string{{"", "protocol"}, {"", "service"}, {"", "state"}, {"", "kind"},
 			{"", "entries"}, {"", "share"}, {"seconds left", "min / median / max"}},
-		left: 4,
+		Left: 4,
 	}
 	ipv6 := slices.ContainsFunc(x.Groups, func(g explain.Group) bool { return g.Family == "ipv6" })
 	for _, g := range x.Groups {
@@ -153,19 +174,19 @@ func groupsSection(x *explain.Explanation) section {
 		if ipv6 {
 			protocol = g.Family + " " + protocol
 		}
-		s.rows = append(s.rows, []string{
+		s.Rows = append(s.Rows, []string{
 			protocol, g.Service, g.State, string(g.Kind), strconv.Itoa(g.Entries),
 			results.Percent(float64(g.Entries) / float64(x.Sample.Entries)), left,
 		})
 	}
-	if len(s.rows) == 0 {
+	if len(s.Rows) == 0 {
 		return s
 	}
-	s.notes = []string{fmt.Sprintf(
+	s.Notes = []string{fmt.Sprintf(
 		"%d of %d listed entries are not ASSURED: early_drop may evict them.",
 		x.Evictable, x.Sample.Entries)}
 	if x.SourceTranslated+x.DestinationTranslated > 0 {
-		s.notes = append(s.notes, fmt.Sprintf(
+		s.Notes = append(s.Notes, fmt.Sprintf(
 			"Translated: the source of %d, the destination of %d.",
 			x.SourceTranslated, x.DestinationTranslated))
 	}
@@ -173,8 +194,8 @@ func groupsSection(x *explain.Explanation) section {
 }
 
 func ratesSection(x *explain.Explanation) section {
-	s := section{title: "What the entries say about rates",
-		heads: [][2]string{{"", ""}, {"", "entries"}, {"", "stay"}, {"", "per second"}}, left: 1}
+	s := section{Title: "What the entries say about rates",
+		Heads: [][2]string{{"", ""}, {"", "entries"}, {"", "stay"}, {"", "per second"}}, Left: 1}
 	for _, r := range x.Rates {
 		stay, rate := fmt.Sprintf("%g s", r.Timeout), results.Figure(r.PerSecond)
 		if r.ByAge {
@@ -182,35 +203,85 @@ func ratesSection(x *explain.Explanation) section {
 		} else if r.LowerBound {
 			rate = ">= " + rate
 		}
-		s.rows = append(s.rows, []string{r.What, results.Count(r.Entries), stay, rate})
+		s.Rows = append(s.Rows, []string{r.What, results.Count(r.Entries), stay, rate})
+	}
+	return s
+}
+
+func growthSection(x *explain.Explanation) section {
+	s := section{Title: "The number of entries during the watch", Heads: [][2]string{
+		{"", "seconds"}, {"", "first"}, {"", "last"}, {"", "least"}, {"", "most"},
+		{"growth", "per second"}, {"", "full in"},
+	}}
+	if g := x.Growth; g != nil {
+		s.Rows = [][]string{{
+			results.Figure(g.Seconds), results.Count(g.First), results.Count(g.Last),
+			results.Count(g.Least), results.Count(g.Most),
+			fmt.Sprintf("%.1f +- %.1f", g.PerSecond, g.Error), optional(g.FullIn, wholeSeconds),
+		}}
+	}
+	return s
+}
+
+func wholeSeconds(seconds float64) string { return fmt.Sprintf("%.0f s", seconds) }
+
+func agesSection(x *explain.Explanation) section {
+	s := section{Title: "Seconds since the last packet", Heads: [][2]string{
+		{"", "protocol"}, {"", "state"}, {"", "kind"}, {"", "arrivals"}, {"", "entries"},
+		{"", "timeout"}, {"age", "min / median / max"},
+	}, Left: 4}
+	for _, a := range x.Ages {
+		s.Rows = append(s.Rows, []string{
+			a.Protocol, a.State, string(a.Kind), string(a.Course), strconv.Itoa(a.Entries),
+			fmt.Sprintf("%g s", a.Timeout),
+			fmt.Sprintf("%.0f / %.0f / %.0f", a.Ages.Min, a.Ages.Median, a.Ages.Max),
+		})
+	}
+	return s
+}
+
+func livesSection(x *explain.Explanation) section {
+	s := section{Title: "How long connections are established", Heads: [][2]string{
+		{"", "service"}, {"", "established"}, {"ended", "per second"}, {"mean", "life"},
+		{"", "held"}, {"still there in the", "second listing"},
+	}, Left: 1}
+	for _, l := range x.Lives {
+		life := none
+		if l.EndPerSecond > 0 {
+			life = fmt.Sprintf("%.3g s", l.Mean)
+		}
+		s.Rows = append(s.Rows, []string{
+			l.Service, fmt.Sprintf("%.0f", l.Established), results.Figure(l.EndPerSecond), life,
+			fmt.Sprintf("%.0f", l.Held), optional(l.Stayed, results.Percent),
+		})
 	}
 	return s
 }
 
 func holdersSection(title string, h explain.Holders) section {
 	s := section{
-		title: title, heads: [][2]string{{"", ""}, {"", "entries"}, {"", "share"}}, left: 1,
+		Title: title, Heads: [][2]string{{"", ""}, {"", "entries"}, {"", "share"}}, Left: 1,
 	}
 	for _, t := range h.Top {
-		s.rows = append(s.rows,
+		s.Rows = append(s.Rows,
 			[]string{t.Name, results.Count(t.Entries), results.Percent(t.Share)})
 	}
 	if h.Distinct > len(h.Top) {
-		s.notes = []string{fmt.Sprintf("%d different ones in the listing.", h.Distinct)}
+		s.Notes = []string{fmt.Sprintf("%d different ones in the listing.", h.Distinct)}
 	}
 	return s
 }
 
 func idleSection(x *explain.Explanation) section {
-	s := section{title: "Established connections by the time since their last packet",
-		heads: [][2]string{{"", "service"}, {"", "entries"}, {"within", "60 s"}, {"", "silent"},
-			{"silent", "sources"}, {"", "oldest"}, {"left", "a day"}, {"levels", "at"}}, left: 1}
+	s := section{Title: "Established connections by the time since their last packet",
+		Heads: [][2]string{{"", "service"}, {"", "entries"}, {"within", "60 s"}, {"", "silent"},
+			{"silent", "sources"}, {"", "oldest"}, {"left", "a day"}, {"levels", "at"}}, Left: 1}
 	for _, i := range x.Idle {
 		level := none
 		if i.Level > 0 {
 			level = results.Count(i.Level)
 		}
-		s.rows = append(s.rows, []string{
+		s.Rows = append(s.Rows, []string{
 			i.Service, strconv.Itoa(i.Entries), strconv.Itoa(i.Alive), strconv.Itoa(i.Silent),
 			strconv.Itoa(i.Sources), fmt.Sprintf("%.0f s", i.Oldest),
 			optional(i.PerDay, results.Figure), level,
@@ -220,9 +291,9 @@ func idleSection(x *explain.Explanation) section {
 }
 
 func expectationsSection(x *explain.Explanation) section {
-	s := section{title: "Expectations of helpers", heads: [][2]string{
+	s := section{Title: "Expectations of helpers", Heads: [][2]string{
 		{"", "helper"}, {"", "class"}, {"", "flags"}, {"", "number"}, {"", "seconds left"},
-	}, left: 3}
+	}, Left: 3}
 	for _, e := range x.Expectations {
 		var flags []string
 		if e.Permanent {
@@ -235,37 +306,41 @@ func expectationsSection(x *explain.Explanation) section {
 		if e.Left != nil {
 			left = fmt.Sprintf("%g to %g", e.Left.Min, e.Left.Max)
 		}
-		s.rows = append(s.rows,
+		s.Rows = append(s.Rows,
 			[]string{e.Helper, e.Class, strings.Join(flags, ","), strconv.Itoa(e.Entries), left})
 	}
 	return s
 }
 
 func countersSection(x *explain.Explanation) section {
-	s := section{title: "Counters since boot",
-		heads: [][2]string{{"", ""}, {"", "value"}, {"", "per second"}}, left: 1}
+	s := section{Title: "Counters since boot",
+		Heads: [][2]string{{"", ""}, {"", "value"}, {"", "per second"}}, Left: 1}
 	for _, c := range x.Counters {
-		s.rows = append(s.rows,
+		s.Rows = append(s.Rows,
 			[]string{c.Name, results.Count(c.Value), optional(c.PerSecond, results.Figure)})
 	}
 	return s
 }
 
 func explanationTable(b *bytes.Buffer, x *explain.Explanation, o Options) error {
-	for i, s := range sections(x) {
+	return sectionsTable(b, sections(x), o)
+}
+
+func sectionsTable(b *bytes.Buffer, list []section, o Options) error {
+	for i, s := range list {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		fmt.Fprintln(b, emphasis(s.title, o.Color))
-		for _, text := range s.sentences {
+		fmt.Fprintln(b, emphasis(s.Title, o.Color))
+		for _, text := range s.Sentences {
 			paragraph(b, "- ", text, o.width())
 		}
-		if len(s.rows) > 0 {
-			if err := textGrid(b, s.heads, s.left, s.rows); err != nil {
+		if len(s.Rows) > 0 {
+			if err := textGrid(b, s.Heads, s.Left, s.Rows); err != nil {
 				return err
 			}
 		}
-		for _, note := range s.notes {
+		for _, note := range s.Notes {
 			paragraph(b, "  ", note, o.width())
 		}
 	}
@@ -274,25 +349,43 @@ func explanationTable(b *bytes.Buffer, x *explain.Explanation, o Options) error 
 
 func explanationMarkdown(b *bytes.Buffer, x *explain.Explanation, _ Options) error {
 	for _, s := range sections(x) {
-		fmt.Fprintf(b, "### %s\n\n", s.title)
-		for _, text := range s.sentences {
+		fmt.Fprintf(b, "### %s\n\n", s.Title)
+		for _, text := range s.Sentences {
 			fmt.Fprintf(b, "- %s\n", markdownText(text))
 		}
-		if len(s.rows) > 0 {
-			lines := make([]line, len(s.heads))
-			for i, head := range s.heads {
+		if len(s.Rows) > 0 {
+			lines := make([]line, len(s.Heads))
+			for i, head := range s.Heads {
 				name := strings.TrimSpace(head[0] + " " + head[1])
-				lines[i].column = column{name: name, head: [2]string{"", name}, left: i < s.left}
-				for _, r := range s.rows {
+				lines[i].column = column{name: name, head: [2]string{"", name}, left: i < s.Left}
+				for _, r := range s.Rows {
 					lines[i].cells = append(lines[i].cells, r[i])
 				}
 			}
 			markdownGrid(b, lines)
 		}
-		for _, note := range s.notes {
+		for _, note := range s.Notes {
 			fmt.Fprintf(b, "%s\n", markdownText(note))
 		}
 		b.WriteByte('\n')
 	}
 	return nil
+}
+
+//go:embed page/explain.html
+var explainHTML string
+
+var explainPage = template.Must(template.New("explain").Parse(explainHTML))
+
+// explanationHTML writes the explanation as one page that needs no network and no other file.
+func explanationHTML(b *bytes.Buffer, x *explain.Explanation, _ Options) error {
+	lead := ""
+	if s := x.Size; s.Count != nil && s.Max != nil {
+		lead = fmt.Sprintf("%s of %s entries", results.Count(*s.Count), results.Count(*s.Max))
+	}
+	return explainPage.Execute(b, struct {
+		Title, Lead string
+		Styles      template.CSS
+		Sections    []section
+	}{"What is in the table", lead, template.CSS(pageCSS), sections(x)})
 }

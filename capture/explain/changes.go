@@ -16,6 +16,8 @@ import (
 type Options struct {
 	// Set holds settings and the values to try, by key.
 	Set []kernels.Setting
+	// Only leaves out the changes that suggest themselves.
+	Only bool
 }
 
 // ChangeKind tells what a change changes.
@@ -23,11 +25,12 @@ type ChangeKind string
 
 // The kinds of changes.
 const (
-	ChangeTimeout ChangeKind = "timeout"      // a shorter or longer timeout
-	ChangeMax     ChangeKind = "max"          // a larger table, with buckets as many
-	ChangeNotrack ChangeKind = "notrack"      // a service that is not tracked, in both directions
-	ChangeLimit   ChangeKind = "source-limit" // at most so many connections for a source
-	ChangeDrop    ChangeKind = "drop-source"  // a source that is dropped before it is tracked
+	ChangeTimeout  ChangeKind = "timeout"      // a shorter or longer timeout
+	ChangeMax      ChangeKind = "max"          // a larger table, with buckets as many
+	ChangeNotrack  ChangeKind = "notrack"      // a service that is not tracked, in both directions
+	ChangeLimit    ChangeKind = "source-limit" // at most so many connections for a source
+	ChangeTogether ChangeKind = "together"     // several settings at once
+	ChangeDrop     ChangeKind = "drop-source"  // a source that is dropped before it is tracked
 )
 
 // Change is one change of the host, and what the table would hold in its steady state: after the
@@ -78,6 +81,12 @@ func (b *book) changes(o Options) (list []Change) {
 	for _, s := range o.Set {
 		asked[s.Key] = true
 		list = append(list, b.setting(s)...)
+	}
+	if len(o.Set) > 1 {
+		list = append(list, b.together(o.Set))
+	}
+	if o.Only {
+		return list
 	}
 	for _, trial := range trials {
 		key := kernels.Prefix + trial.key
@@ -132,6 +141,37 @@ func (b *book) setting(s kernels.Setting) []Change {
 		return []Change{b.withTimeout(s.Key, value)}
 	}
 	return nil
+}
+
+// together returns what several settings of the user's make at once.
+func (b *book) together(settings []kernels.Setting) Change {
+	all := *b
+	all.c = new(*b.c)
+	all.c.Sizes.Max = b.c.Sizes.Max
+	c := Change{Kind: ChangeTogether, MoreRefused: b.full()}
+	values, names := map[string]float64{}, []string{}
+	for _, s := range settings {
+		value, err := strconv.ParseFloat(s.Value, 64)
+		if err != nil {
+			continue
+		}
+		names = append(names, strings.TrimPrefix(s.Key, kernels.Prefix)+" "+s.Value)
+		if s.Key == kernels.KeyMax {
+			all.c.Sizes.Max = new(int64(value))
+			continue
+		}
+		values[s.Key] = value
+		c.Seconds = max(c.Seconds, b.timeout(s.Key))
+	}
+	c.What = strings.Join(names, ", ")
+	if b.sample.Scope == capture.Selection || b.sample.Entries == 0 {
+		return c
+	}
+	c.Listed = new(round(b.stayAll(values, 1)))
+	if f := b.sample.Factor; f > 0 {
+		all.complete(&c, b.stayAll(values, f))
+	}
+	return c
 }
 
 // share returns the share of the entries whose timeout has the key.
@@ -198,10 +238,16 @@ func (b *book) complete(c *Change, living float64) {
 }
 
 // stay returns how many entries live with another timeout, in entries of the listing times factor.
-func (b *book) stay(key string, value, factor float64) (sum float64) {
+func (b *book) stay(key string, value, factor float64) float64 {
+	return b.stayAll(map[string]float64{key: value}, factor)
+}
+
+// stayAll does the same for several timeouts, by key.
+func (b *book) stayAll(values map[string]float64, factor float64) (sum float64) {
 	for _, c := range b.classes {
+		value, changed := values[c.key]
 		switch {
-		case c.key != key:
+		case !changed:
 			sum += float64(len(c.entries)) * factor
 		case c.truncated:
 			sum += b.arriving(c, factor) * value

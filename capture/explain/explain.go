@@ -30,7 +30,11 @@ type Explanation struct {
 	// Services are by destination address and port, before translation.
 	Services Holders `json:"services"`
 	Rates    []Rate  `json:"rates,omitempty"`
-	Idle     []Idle  `json:"idle,omitempty"` // silent established connections, by service
+	// Ages tell when the last packets came, Lives how long connections are established.
+	Ages   []Age   `json:"ages,omitempty"`
+	Lives  []Life  `json:"lives,omitempty"`
+	Growth *Growth `json:"growth,omitempty"` // during the watch of a capture
+	Idle   []Idle  `json:"idle,omitempty"`   // silent established connections, by service
 	// Evictable are the entries that early_drop may take: those that are not ASSURED.
 	Evictable int `json:"evictable"`
 	// Translated are the entries with another source, and with another destination.
@@ -155,6 +159,11 @@ func Explain(c *capture.Capture, o Options) *Explanation {
 	x.counters(c)
 	x.Idle = b.idle()
 	x.Rates = b.rates()
+	x.Ages = b.ages()
+	x.Growth = b.growth()
+	if t, err := FindTraffic(c); err == nil && !t.Assumed {
+		x.Lives = b.lives(t)
+	}
 	x.Changes = b.changes(o)
 	x.Assumed = b.assumed
 	x.find(c, b)

@@ -19,6 +19,8 @@ const (
 	TableRefuses  Code = "table-refuses" // at its limit, and packets are refused
 	TableEvicts   Code = "table-evicts"  // at its limit, and entries are evicted for new ones
 	TableNearFull Code = "table-near-full"
+	TableGrows    Code = "table-grows"
+	TableIsCut    Code = "growth-is-cut"
 	NotTheTable   Code = "not-the-table"
 	Untracked     Code = "untracked"
 
@@ -109,6 +111,7 @@ func (x *Explanation) findLimits(c *capture.Capture, b *book) {
 		x.add(TableRefuses, nil, "The kernel's log has %s of \"table full\"%s.",
 			number(x.Log.TableFull, "line"), suppressed(x.Log))
 	}
+	x.findGrowth()
 	if b.full() && b.sample.Entries > 0 {
 		share := float64(x.Evictable) / float64(b.sample.Entries)
 		if share < 0.1 {
@@ -121,6 +124,20 @@ func (x *Explanation) findLimits(c *capture.Capture, b *book) {
 		x.add(HashIsSmall, []string{"small-hash", "hash-resize"},
 			"The hash is small: a chain has %.0f entries on average (%d entries in %d buckets, "+
 				"each entry twice).", *x.Size.Chain, b.count(), *c.Sizes.Buckets)
+	}
+}
+
+// findGrowth says how the number of entries went during the watch.
+func (x *Explanation) findGrowth() {
+	switch g := x.Growth; {
+	case g == nil:
+	case g.AtMax > 0:
+		x.add(TableIsCut, nil, "The number of entries was at its limit at %d of %d readings: how "+
+			"fast it would grow beyond it is unknown.", g.AtMax, g.Readings)
+	case g.FullIn != nil:
+		x.add(TableGrows, nil, "The table grows by %s entries a second (within %s): at this pace "+
+			"it is full in %s.", results.Figure(g.PerSecond), results.Figure(3*g.Error),
+			ago(*g.FullIn))
 	}
 }
 

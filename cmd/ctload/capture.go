@@ -64,6 +64,14 @@ Give the file a look with --show.
 			return host(writeCapture(cmd, out, c))
 		},
 	}
+	cmd.AddCommand(&cobra.Command{
+		Use: "schema", Short: "print the JSON schema of a capture, whose file is JSON and gzip",
+		Args: takesNothing,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(capture.Schema)
+			return err
+		},
+	})
 	flags := cmd.Flags()
 	flags.VarP(textFlag(&out, "file", "web1.ctcap"), "output", "o", "write to this file")
 	flags.Var(durationFlag(&o.Watch).withDefault("60s"), "watch",

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/ctload/ctload/capture"
+	"github.com/ctload/ctload/capture/explain"
 	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/orchestrator/forecast"
@@ -26,6 +29,7 @@ type planFlags struct {
 	kernel     string
 	format     string
 	write      string
+	settings   []string // of a capture
 	width      widthFlags
 }
 
@@ -37,7 +41,7 @@ var loadFlags = []string{
 func planCommand() *cobra.Command {
 	var p planFlags
 	cmd := &cobra.Command{
-		Use:   "plan [EXPERIMENT | --rate N --residence T]",
+		Use:   "plan [EXPERIMENT | CAPTURE | --rate N --residence T]",
 		Short: "what a load needs, simulated, as sysctl lines",
 		Long: `Simulates what a load makes of the table (entries = rate x residence, and what the
 kernel still counts after that), and prints the max and the number of buckets that hold it.
@@ -51,14 +55,23 @@ scenario, and boots nothing.
   ctload plan --rate 900 --residence time_wait --nat-ports 64512              NAT to one address
   ctload plan --rate 5000 --residence 30s --memory 4GiB --kernel 5.10
   ctload plan --rate 500 --residence udp --write mine.yaml     an experiment that measures it
-  ctload plan table-full                                   a shipped experiment, or a file`,
-		Args: needs(0, 1, "one experiment, or none"),
+  ctload plan table-full                                   a shipped experiment, or a file
+  ctload plan web1.ctcap --set tcp_timeout_time_wait=30    what a setting would leave on a host`,
+		Args: needs(0, 1, "one experiment or capture, or none"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			captured := len(args) == 1 && strings.HasSuffix(args[0], capture.Ending)
+			if len(p.settings) > 0 && !captured {
+				return fmt.Errorf("--set: needs a capture (%s), whose table it changes",
+					capture.Ending)
+			}
 			if len(args) == 1 {
 				for _, flag := range loadFlags {
 					if cmd.Flags().Changed(flag) {
-						return fmt.Errorf("--%s: the experiment gives that value", flag)
+						return fmt.Errorf("--%s: the file gives that value", flag)
 					}
+				}
+				if captured {
+					return planCapture(cmd, args, p.settings, p.format, p.width.options())
 				}
 				plan, err := loadPlan(cmd, args[0])
 				if err != nil {
@@ -87,6 +100,8 @@ scenario, and boots nothing.
 
 func (p *planFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
+	flags.Var(namesFlag(&p.settings, "tcp_timeout_time_wait=30"), "set",
+		"with a capture: what a setting would leave; several also together")
 	p.width.register(flags)
 	rate := &flagValue{kind: "rate", read: func(text string) error {
 		var rate scenarios.Rate
@@ -117,6 +132,23 @@ func (p *planFlags) register(cmd *cobra.Command) {
 	flags.Var(textFlag(&p.write, "file", "mine.yaml"), "write",
 		"write an experiment that measures this load, scaled to a lab, into a new file")
 	addFormat(flags, &p.format, "table", "table", "json")
+}
+
+// planCapture writes what settings would leave in the table of a capture, or what each change that
+// suggests itself would.
+func planCapture(
+	cmd *cobra.Command, files, settings []string, format string, o reports.Options,
+) error {
+	options, err := whatIf(settings)
+	if err != nil {
+		return fmt.Errorf("--set: %w", err)
+	}
+	options.Only = len(settings) > 0
+	c, err := loadCapture(cmd, files)
+	if err != nil {
+		return err
+	}
+	return reports.WhatIf(cmd.OutOrStdout(), format, explain.Explain(c, options), o)
 }
 
 // loadPlan plans an experiment for a command that does not run it.
