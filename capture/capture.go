@@ -19,6 +19,8 @@ type Capture struct {
 	// CPUs and MemoryBytes are the host's; 0 is unknown.
 	CPUs        int   `json:"cpus,omitempty"`
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+	// Own are the addresses of the host's interfaces, but loopback's; none: unknown.
+	Own []netip.Addr `json:"own,omitempty"`
 	// Untracked tells that nothing on the host tracks connections: no module is loaded.
 	Untracked bool  `json:"untracked,omitempty"`
 	Sizes     Sizes `json:"sizes"`

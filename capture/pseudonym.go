@@ -55,6 +55,9 @@ func (p *Pseudonyms) Hide(c *Capture) {
 		p.tuple(&e.Original)
 		p.tuple(&e.Reply)
 	}
+	for i, a := range c.Own {
+		c.Own[i] = p.Address(a)
+	}
 	for i := range c.Table.Holders {
 		c.Table.Holders[i].Address = p.Address(c.Table.Holders[i].Address)
 	}

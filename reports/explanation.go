@@ -211,13 +211,14 @@ func ratesSection(x *explain.Explanation) section {
 func growthSection(x *explain.Explanation) section {
 	s := section{Title: "The number of entries during the watch", Heads: [][2]string{
 		{"", "seconds"}, {"", "first"}, {"", "last"}, {"", "least"}, {"", "most"},
-		{"growth", "per second"}, {"", "full in"},
+		{"growth", "per second"}, {"of living", "ones"}, {"", "full in"},
 	}}
 	if g := x.Growth; g != nil {
 		s.Rows = [][]string{{
 			results.Figure(g.Seconds), results.Count(g.First), results.Count(g.Last),
 			results.Count(g.Least), results.Count(g.Most),
-			fmt.Sprintf("%.1f +- %.1f", g.PerSecond, g.Error), optional(g.FullIn, wholeSeconds),
+			fmt.Sprintf("%.1f +- %.1f", g.PerSecond, g.Error), results.Figure(g.Living),
+			optional(g.FullIn, wholeSeconds),
 		}}
 	}
 	return s

@@ -146,8 +146,11 @@ type Growth struct {
 	// PerSecond is the slope of the straight line through the numbers, Error its standard error.
 	PerSecond float64 `json:"per_s"`
 	Error     float64 `json:"error_per_s"`
-	// FullIn is the time in seconds until the table is full at this pace; nil where it does not
-	// grow beyond chance, or is full.
+	// Living is the part of PerSecond that is no expired entries: these stay until the collector
+	// comes, once a minute in a table with room, and grow as fast as entries end.
+	Living float64 `json:"living_per_s"`
+	// FullIn is the time in seconds until the table is full at the pace of Living; nil where that
+	// is no growth beyond chance, or the table is full.
 	FullIn *float64 `json:"full_in_s,omitempty"`
 	// AtMax counts the readings at which the table was full: the growth is cut there.
 	AtMax    int `json:"at_max,omitempty"`
@@ -191,8 +194,13 @@ func (b *book) growth() *Growth {
 		residual += d * d
 	}
 	g.Error = math.Sqrt(residual / (n - 2) / tt)
-	if limit != nil && g.AtMax == 0 && g.PerSecond > 3*g.Error && *limit > last.Entries {
-		g.FullIn = new(float64(*limit-last.Entries) / g.PerSecond)
+	g.Living = g.PerSecond
+	for _, r := range b.rates() {
+		g.Living -= r.PerSecond
+	}
+	g.Living = max(0, g.Living)
+	if limit != nil && g.AtMax == 0 && g.Living > 3*g.Error && *limit > last.Entries {
+		g.FullIn = new(float64(*limit-last.Entries) / g.Living)
 	}
 	return g
 }

@@ -57,10 +57,11 @@ func TestExplain_Growth(t *testing.T) {
 		code   Code
 		cutoff int
 	}{
-		"grows": {func(s int) int64 { return 1000 + 20*int64(s) + int64(s%3) }, 340, TableGrows, 0},
-		"noise": {func(s int) int64 { return 1000 + int64(s*7919%13) }, 0, "", 0},
-		"falls": {func(s int) int64 { return 4000 - 20*int64(s) }, 0, "", 0},
-		"cut":   {func(s int) int64 { return min(9000, 8000+50*int64(s)) }, 0, TableIsCut, 41},
+		"grows":   {func(s int) int64 { return 1000 + 21*int64(s) + int64(s%3) }, 6740.0 / 20.17, TableGrows, 0},
+		"noise":   {func(s int) int64 { return 1000 + int64(s*7919%13) }, 0, "", 0},
+		"expired": {func(s int) int64 { return 1000 + int64(s)*5/6 }, 0, "", 0},
+		"falls":   {func(s int) int64 { return 4000 - 20*int64(s) }, 0, "", 0},
+		"cut":     {func(s int) int64 { return min(9000, 8000+50*int64(s)) }, 0, TableIsCut, 41},
 	} {
 		c := newTable(9000, 9000)
 		c.holds(100, "tcp", "TIME_WAIT", capture.Assured, 80, 120)

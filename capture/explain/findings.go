@@ -135,8 +135,8 @@ func (x *Explanation) findGrowth() {
 		x.add(TableIsCut, nil, "The number of entries was at its limit at %d of %d readings: how "+
 			"fast it would grow beyond it is unknown.", g.AtMax, g.Readings)
 	case g.FullIn != nil:
-		x.add(TableGrows, nil, "The table grows by %s entries a second (within %s): at this pace "+
-			"it is full in %s.", results.Figure(g.PerSecond), results.Figure(3*g.Error),
+		x.add(TableGrows, nil, "The table grows by %s living entries a second (within %s): at "+
+			"this pace it is full in %s.", results.Figure(g.Living), results.Figure(3*g.Error),
 			ago(*g.FullIn))
 	}
 }

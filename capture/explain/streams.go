@@ -106,7 +106,7 @@ func FindTraffic(c *capture.Capture) (*Traffic, error) {
 		}
 		t.Evicts = grown("early_drop") > grown("drop")
 	}
-	t.findAddresses(c.Table.Entries)
+	t.findAddresses(c)
 	s := &sorter{book: b, traffic: t, heavy: b.heavySources()}
 	s.sort()
 	slices.SortStableFunc(t.Streams, func(x, y Stream) int {
@@ -128,10 +128,11 @@ func (b *book) heavySources() (list []string) {
 // hostShare is the least share of all entries that begin or end at an address of the host.
 const hostShare = 0.05
 
-// findAddresses tells the addresses of the host, of those beyond it, and whether it translates. An
-// address is the host's where it has connections of its own in both roles, or where translated
+// findAddresses tells the addresses of the host, of those beyond it, and whether it translates.
+// Without the host's own addresses an address is the host's where it has connections of its own in both roles, or where translated
 // connections end at it; without either, the only destination is the host.
-func (t *Traffic) findAddresses(entries []capture.Entry) {
+func (t *Traffic) findAddresses(c *capture.Capture) {
+	entries := c.Table.Entries
 	sources, targets := map[netip.Addr]int{}, map[netip.Addr]int{}
 	six, snat, dnat := 0, 0, 0
 	translated := map[netip.Addr]int{}
@@ -152,19 +153,29 @@ func (t *Traffic) findAddresses(entries []capture.Entry) {
 	}
 	t.IPv6 = 2*six > len(entries)
 	t.SourceNAT, t.DestinationNAT = 2*snat > len(entries), 2*dnat > len(entries)
-	least := hostShare * float64(len(entries))
-	router := snat+dnat > len(entries)/10
+	t.Host = slices.Clone(c.Own)
+	if len(t.Host) == 0 {
+		t.guessHost(sources, targets, translated, len(entries), snat+dnat > len(entries)/10)
+	}
+	slices.SortFunc(t.Host, netip.Addr.Compare)
+	t.Sources = slices.DeleteFunc(addressesOf(sources), t.IsHost)
+	t.Targets = slices.DeleteFunc(addressesOf(targets), t.IsHost)
+}
+
+// guessHost finds the addresses of the host by the connections that begin and end at them.
+func (t *Traffic) guessHost(sources, targets, translated map[netip.Addr]int, all int, router bool) {
+	least := hostShare * float64(all)
 	for _, a := range addressesOf(targets) {
 		n := targets[a]
 		_, both := sources[a]
 		switch {
 		case translated[a] > 0, both && float64(n) >= least/5,
-			!router && float64(n) >= 0.5*float64(len(entries)):
+			!router && float64(n) >= 0.5*float64(all):
 			t.Host = append(t.Host, a)
 		}
 	}
 	for _, a := range addressesOf(sources) {
-		outgoing := float64(sources[a]) >= 0.9*float64(len(entries)) && len(targets) > 1
+		outgoing := float64(sources[a]) >= 0.9*float64(all) && len(targets) > 1
 		if (translated[a] > 0 || outgoing && !router) && !slices.Contains(t.Host, a) {
 			t.Host = append(t.Host, a)
 		}
@@ -174,9 +185,6 @@ func (t *Traffic) findAddresses(entries []capture.Entry) {
 			t.Host = append(t.Host, a)
 		}
 	}
-	slices.SortFunc(t.Host, netip.Addr.Compare)
-	t.Sources = slices.DeleteFunc(addressesOf(sources), t.IsHost)
-	t.Targets = slices.DeleteFunc(addressesOf(targets), t.IsHost)
 }
 
 // IsHost reports whether an address is one of the host itself.
@@ -461,29 +469,40 @@ func (s *sorter) classOf(e capture.Entry) *class {
 	return s.classes[i]
 }
 
-// streamLife is the shortest conversation, in seconds, after which a flow is ASSURED (6.x: two
-// seconds, and one more datagram).
-const streamLife = 3
+const (
+	// youngFor is for how many seconds a conversation is not ASSURED yet: until the first datagram
+	// after two seconds (nf_conntrack_proto_udp.c).
+	youngFor = 2.5
+	// streamLife is the shortest life of a stream, in seconds.
+	streamLife = 3
+)
 
 // udp makes the streams of flows to one service.
 func (s *sorter) udp(p *part) {
+	young := 0.0 // conversations that will be ASSURED
+	for _, class := range s.classes {
+		if entries := p.of[class]; len(entries) > 0 && class.assured() {
+			young += s.streamed(p, class, entries) * youngFor
+		}
+	}
 	for _, class := range s.classes {
 		entries := p.of[class]
 		switch {
-		case len(entries) == 0:
+		case len(entries) == 0, class.assured():
 		case class.kind == capture.Unreplied:
 			s.passing(p, class, EndUnanswered, 0)
-		case class.kind == capture.Replied:
-			s.passing(p, class, EndAnswered, 0)
 		default:
-			s.streamed(p, class, entries)
+			rest := len(entries) - int(math.Round(young/s.sample.Factor))
+			p.of[class] = entries[:max(0, rest)]
+			s.passing(p, class, EndAnswered, 0)
 		}
 	}
 }
 
-// streamed makes the streams of flows that are ASSURED. Flows that have ended lie evenly over the
-// ages up to the timeout; the older three quarters of these ages are theirs alone.
-func (s *sorter) streamed(p *part, c *class, entries []capture.Entry) {
+// streamed makes the streams of flows that are ASSURED, and returns how many begin each second.
+// Flows that have ended lie evenly over the ages up to the timeout; the older three quarters of
+// these ages are theirs alone.
+func (s *sorter) streamed(p *part, c *class, entries []capture.Entry) (rate float64) {
 	old, from := 0, c.timeout/4
 	for _, e := range entries {
 		if age, known := c.age(e); known && age > from {
@@ -491,23 +510,23 @@ func (s *sorter) streamed(p *part, c *class, entries []capture.Entry) {
 		}
 	}
 	all := float64(len(entries)) * s.sample.Factor
-	rate := 0.0
 	if c.timeout > 0 {
 		rate = float64(old) * s.sample.Factor / (c.timeout - from)
 	}
 	active := all - rate*c.timeout
-	if rate > 0 && active/rate <= c.timeout {
-		life := max(active/rate, 0)
-		s.add(p, entries, Stream{End: EndStream, Rate: all / (c.timeout + max(life, streamLife)),
-			Life: max(life, streamLife), Timeout: c.timeout, Entries: all})
-		return
-	}
-	if rate > 0 { // some end, and most go on for long
-		s.add(p, entries, Stream{End: EndStream, Rate: rate * c.timeout / (c.timeout + streamLife),
-			Life: streamLife, Timeout: c.timeout, Entries: rate * c.timeout})
-		all = active
-	}
-	if all >= 0.5 {
+	stream := Stream{End: EndStream, Rate: rate, Life: streamLife, Timeout: c.timeout, Entries: all}
+	switch {
+	case rate > 0 && active/rate <= c.timeout:
+		stream.Life = max(active/rate+youngFor, streamLife)
+	case rate > 0: // some end, and most go on for long
+		held := active - rate*(streamLife-youngFor)
+		stream.Entries = all - held
+		s.add(p, entries, Stream{End: EndHeld, Held: held, Entries: held})
+	default:
 		s.add(p, entries, Stream{End: EndHeld, Held: all, Entries: all})
+		return 0
 	}
+	stream.Rate = stream.Entries / (c.timeout + stream.Life - youngFor)
+	s.add(p, entries, stream)
+	return stream.Rate
 }

@@ -186,7 +186,7 @@ func TestFindTraffic_UDP(t *testing.T) {
 	within(t, "answered", x.stream(53, EndAnswered).Rate, 10, 0)
 	within(t, "unanswered", x.stream(1900, EndUnanswered).Rate, 2, 0)
 	within(t, "streams", x.stream(443, EndStream).Rate, 5, 0.02)
-	within(t, "their life", x.stream(443, EndStream).Life, 10, 0.05)
+	within(t, "their life", x.stream(443, EndStream).Life, 12.5, 0.05)
 	within(t, "tunnels", x.stream(51820, EndHeld).Held, 50, 0)
 }
 

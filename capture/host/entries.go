@@ -20,6 +20,19 @@ type listing struct {
 	order []uint32          // the identifiers of the entries in list
 	state map[uint32]string // of the same entries
 	scope capture.Scope
+	// before and after are the numbers of entries around the walk.
+	before, after int64
+}
+
+// whole returns the number of living entries of the table. A walk frees the expired entries that it
+// meets; where it ends early, those of the rest are estimated by them.
+func (l listing) whole() int64 {
+	n := int64(len(l.list))
+	if l.scope != capture.Prefix || n == 0 {
+		return n
+	}
+	freed := max(0, l.before-l.after)
+	return max(n, l.before*n/(n+freed))
 }
 
 // errEnough ends a walk.
@@ -46,6 +59,9 @@ func (t *taker) entries(ctx context.Context, most int) (l listing, err error) {
 	}
 	l.state = map[uint32]string{}
 	l.scope = capture.Whole
+	if l.before, err = t.count(); err != nil {
+		return l, err
+	}
 	err = ctnetlink.Walk(ctx, func(e ctnetlink.Entry) error {
 		if len(l.list) == most {
 			l.scope = capture.Prefix
@@ -62,7 +78,7 @@ func (t *taker) entries(ctx context.Context, most int) (l listing, err error) {
 	})
 	switch {
 	case errors.Is(err, errEnough):
-		err = nil
+		l.after, err = t.count()
 	case ctx.Err() != nil:
 		return l, context.Cause(ctx)
 	case err != nil && len(l.list) == 0:

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -85,16 +87,12 @@ func Take(ctx context.Context, o Options) (*capture.Capture, error) {
 		return nil, err
 	}
 	c.Taken = begun.UTC().Truncate(time.Second)
-	c.Counts, c.Problems, c.Modules = counts, t.problems, modules
+	c.Counts, c.Modules = counts, modules
 	if n := len(c.Counters); n > 1 {
 		c.Counters[n-1].Seconds = apart.Seconds()
 	}
 	c.Table.Entries, c.Table.Scope = first.list, first.scope
-	if n := len(counts); first.scope == capture.Prefix && n > 0 {
-		c.Table.Whole = counts[0].Entries
-	} else {
-		c.Table.Whole = int64(len(first.list))
-	}
+	c.Table.Whole = first.whole()
 	if len(second.state) > 0 {
 		c.Table.Between = between.Seconds()
 		for i, id := range first.order {
@@ -103,6 +101,7 @@ func Take(ctx context.Context, o Options) (*capture.Capture, error) {
 		}
 	}
 	t.machine(c)
+	c.Problems = t.problems
 	return c, nil
 }
 
@@ -124,9 +123,17 @@ func (t *taker) problem(what string, err error) {
 	}
 }
 
-// machine adds the size of the host.
+// machine adds the size and the addresses of the host.
 func (t *taker) machine(c *capture.Capture) {
 	c.CPUs = runtime.NumCPU()
+	list, err := net.InterfaceAddrs()
+	t.problem("the host's addresses", err)
+	for _, own := range list {
+		if prefix, err := netip.ParsePrefix(own.String()); err == nil &&
+			!prefix.Addr().IsLoopback() {
+			c.Own = append(c.Own, prefix.Addr().Unmap())
+		}
+	}
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err == nil {
 		c.MemoryBytes = int64(info.Totalram) * int64(info.Unit)
@@ -270,18 +277,26 @@ func (t *taker) network() {
 	t.file("network", b.String())
 }
 
+// count reads the number of entries.
+func (t *taker) count() (n int64, err error) {
+	text, err := os.ReadFile(filepath.Join(t.Proc, "sys/net/netfilter/nf_conntrack_count"))
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &n)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the number of entries: %w", err)
+	}
+	return n, nil
+}
+
 // watch reads the number of entries once a second.
 func (t *taker) watch(ctx context.Context, begun time.Time) (list []capture.Count, err error) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		text, err := os.ReadFile(filepath.Join(t.Proc, "sys/net/netfilter/nf_conntrack_count"))
+		n, err := t.count()
 		if err != nil {
-			return list, fmt.Errorf("read the number of entries: %w", err)
-		}
-		var n int64
-		if _, err := fmt.Sscan(string(text), &n); err != nil {
-			return list, fmt.Errorf("read the number of entries: %w", err)
+			return list, err
 		}
 		at := time.Since(begun)
 		seconds := at.Round(time.Millisecond).Seconds()

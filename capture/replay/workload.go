@@ -172,7 +172,7 @@ func (m *maker) entry(s explain.Stream, raise float64) scenarios.Entry {
 	case explain.EndStream:
 		e.Generator = scenarios.UDP
 		e.Lifetime = scenarios.Lifetime{Shape: scenarios.Fixed, Mean: seconds(s.Life)}
-		e.Interval = seconds(min(max(s.Life/4, 1), 5))
+		e.Interval = seconds(min(max(s.Life/20, 1), 5))
 	case explain.EndUnanswered:
 		if e.Generator = scenarios.UDP; s.Protocol == "tcp" {
 			e.Generator, e.Role = scenarios.SYN, scenarios.Hostile
