@@ -3,8 +3,11 @@ package capture
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"fmt"
+	"math/big"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -128,4 +131,71 @@ func FuzzParseEntry(f *testing.F) {
 			t.Errorf("%+v", e)
 		}
 	})
+}
+
+// TestPseudonyms_NoAddress looks in the file for every form of every address of its source: as
+// text, written out in full, in capitals, mapped, reversed, as hexadecimal and as decimal numbers.
+func TestPseudonyms_NoAddress(t *testing.T) {
+	var sources []netip.Addr
+	for _, text := range []string{"198.51.100.23", "203.0.113.200", "10.66.77.88",
+		"2001:db8:7e57::1:beef", "fd99:8877:6655::4433", "fe80::5054:ff:fe12:3456"} {
+		sources = append(sources, netip.MustParseAddr(text))
+	}
+	for _, prefixes := range []bool{false, true} {
+		c := &Capture{Schema: SchemaVersion, Own: slices.Clone(sources)}
+		for i, a := range sources {
+			other := sources[(i+3)%len(sources)]
+			if a.Is6() != other.Is6() {
+				other = sources[i/3*3+(i+1)%3]
+			}
+			c.Table.Entries = append(c.Table.Entries, Entry{Protocol: "tcp", State: "ESTABLISHED",
+				Original: Tuple{Source: a, Destination: other, SourcePort: 40000,
+					DestinationPort: 443},
+				Reply: Tuple{Source: other, Destination: a, SourcePort: 443,
+					DestinationPort: 40000}})
+			c.Table.Holders = append(c.Table.Holders, Holder{Address: a, Entries: 9})
+			line := "-A FORWARD -s " + a.String() + " -m comment --comment " + a.String() +
+				" -j LOG --log-prefix " + a.StringExpanded() + "\n"
+			if a.Is4() {
+				c.Rules.IPv4 += line + "-A P -j DNAT --to-destination " + a.String() + ":80\n" +
+					"-A P -s " + a.String() + "/24 -j SNAT --to-source " + a.String() + "-" +
+					a.Next().String() + "\n"
+			} else {
+				c.Rules.IPv6 += line + "-A P -d " + a.StringExpanded() + "/64 -j ACCEPT\n"
+			}
+			c.Rules.NFT += "ip saddr { " + a.String() + ", " + a.StringExpanded() +
+				" } accept comment \"" + a.String() + "\"\n"
+		}
+		p, err := NewPseudonyms(prefixes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Hide(c)
+		text, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := strings.ToLower(string(text))
+		for _, a := range sources {
+			b := a.AsSlice()
+			reversed := slices.Clone(b)
+			slices.Reverse(reversed)
+			forms := []string{a.String(), a.StringExpanded(), fmt.Sprintf("%x", b),
+				fmt.Sprintf("%x", reversed), netip.AddrFrom16(a.As16()).String(),
+				new(big.Int).SetBytes(b).String(), new(big.Int).SetBytes(reversed).String()}
+			if a.Is4() {
+				forms = append(forms, netip.AddrFrom4([4]byte(reversed)).String(),
+					fmt.Sprintf("%d.%d.%d", b[0], b[1], b[2]),
+					fmt.Sprintf("%d, %d, %d, %d", b[0], b[1], b[2], b[3]))
+			} else {
+				forms = append(forms, strings.Join(strings.Split(a.StringExpanded(), ":")[:3], ":"),
+					strings.ReplaceAll(a.StringExpanded(), ":", ""))
+			}
+			for _, form := range forms {
+				if strings.Contains(file, strings.ToLower(form)) {
+					t.Errorf("prefixes %v: the file holds %s, of %v:\n%s", prefixes, form, a, file)
+				}
+			}
+		}
+	}
 }

@@ -199,7 +199,7 @@ func (m *maker) held(e *scenarios.Entry, s explain.Stream) {
 		return
 	}
 	e.Generator, e.Flows, e.Duration = scenarios.UDP, scenarios.Count(n), 0
-	e.Lifetime = scenarios.Lifetime{Shape: scenarios.Fixed, Mean: seconds(max(1, m.length-fill))}
+	e.Lifetime = scenarios.Lifetime{Shape: scenarios.Fixed, Mean: seconds(m.length)}
 	e.Interval = seconds(5)
 }
 

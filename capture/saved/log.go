@@ -11,8 +11,10 @@ import (
 // of 2.6.32 and of today. They count any rate-limited message of that function.
 var suppressions = regexp.MustCompile(`(?:(\d+) (?:messages|callbacks) suppressed)`)
 
-// tableFull is the line that a refused packet writes, in every version of the kernel.
-var tableFull = regexp.MustCompile(`conntrack: table full\b`)
+// tableFull is the line that a refused packet writes, in every version of the kernel: the message
+// begins with it, so that prose that quotes it is none.
+var tableFull = regexp.MustCompile(
+	`(?:^|kernel: |\] |: )(?:[in][pf]_conntrack: )+table full, dropping packet`)
 
 var (
 	uptimeStamp = regexp.MustCompile(`^(?:\S+ +\d+ \S+ \S+ kernel: )?\[ *(\d+\.\d+)\]`)

@@ -21,7 +21,7 @@ func (r *reader) bareNumber(s string) bool {
 		r.flush()
 		if r.command.listsTable() && r.command.scope() == capture.Whole ||
 			len(fields) == 2 && strings.HasSuffix(fields[1], "_conntrack") {
-			r.lines = n
+			r.lines = max(r.lines, n) // a write-up shows the table before and after its cure
 			r.saw("the number of entries")
 		}
 		if r.command.names("table full") || r.command.program(0) == "dmesg" {

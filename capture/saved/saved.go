@@ -139,18 +139,8 @@ func (r *reader) line(l line) {
 	if r.pending != "" && r.continues(trimmed) {
 		return
 	}
-	if c, ok := commandOf(trimmed); ok {
-		r.flush()
-		r.begin(c)
+	if r.understands(trimmed) || r.understands(restored(trimmed)) {
 		return
-	}
-	for _, read := range []func(string) bool{
-		r.entry, r.expectation, r.counterRow, r.statRow, r.logLine, r.beginRules, r.setting,
-		r.counted, r.bareNumber, r.network, r.listed, r.release,
-	} {
-		if read(trimmed) {
-			return
-		}
 	}
 	if emptyPrompt.MatchString(trimmed) || ignored(trimmed) {
 		return
@@ -158,6 +148,24 @@ func (r *reader) line(l line) {
 	if r.unread.Lines++; r.unread.First == 0 {
 		r.unread.First = l.number
 	}
+}
+
+// understands takes a line that is a command, or shows something.
+func (r *reader) understands(s string) bool {
+	if c, ok := commandOf(s); ok {
+		r.flush()
+		r.begin(c)
+		return true
+	}
+	for _, read := range []func(string) bool{
+		r.entry, r.expectation, r.counterRow, r.statRow, r.logLine, r.beginRules, r.setting,
+		r.counted, r.bareNumber, r.network, r.listed, r.release,
+	} {
+		if read(s) {
+			return true
+		}
+	}
+	return false
 }
 
 // ignored reports whether a line is known and tells nothing that a capture holds.

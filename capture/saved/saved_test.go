@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ctload/ctload/capture"
+	"github.com/ctload/ctload/internal/kernels"
 )
 
 // table returns n entries of a web server in the words of conntrack -L, without their zone and use.
@@ -295,4 +296,35 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestRead_WriteUp reads outputs in a write-up whose translation has changed capitals and blanks;
+// prose that quotes a message is no line of the log.
+func TestRead_WriteUp(t *testing.T) {
+	const text = `How we met nf_conntrack: table full, dropping packet and what it means
+In the log of the shop we saw
+Nf_conntrack: Table full, dropping Packet
+VI/etc/sysctl. conf
+Net. ipv4.netfilter. ip_conntrack_tcp_timeout_established = 900
+Net. ipv4.ip _ conntrack_max = 65000
+[Root @ shop HTML] # WC-L/proc/NET/ip_conntrack
+4211/proc/NET/ip_conntrack
+After the cure
+[Root @ shop HTML] # WC-L/proc/NET/ip_conntrack
+2/proc/NET/ip_conntrack
+[Root @ shop HTML] # Cat/proc/NET/ip_conntrack
+TCP 6 899 established src = 192.0.2.7 DST = 192.0.2.1 sport = 22 dport = 50001 src = 192.0.2.1 ` +
+		`DST = 192.0.2.7 sport = 50001 dport = 22 [assured] use = 1
+`
+	c, _, err := Read(File{Name: "story.txt", Text: []byte(text)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Log.TableFull != 1 || c.Table.Whole != 4211 || *c.Sizes.Max != 65000 ||
+		c.Settings[kernels.Prefix+"tcp_timeout_established"] != "900" {
+		t.Errorf("log %+v, whole %d, settings %v", c.Log, c.Table.Whole, c.Settings)
+	}
+	if e := c.Table.Entries; len(e) != 1 || e[0].State != "ESTABLISHED" || e[0].Left != 899 {
+		t.Errorf("%+v", e)
+	}
 }
