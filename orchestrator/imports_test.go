@@ -110,8 +110,8 @@ var house = []struct {
 	}},
 	{"cmd/ctload", []string{
 		"agent", "agent/faults", "agent/modload", "agent/tuning", "capture",
-		"capture/explain", "capture/host",
-		"capture/replay", "capture/saved", "generators", "generators/pacing", "generators/responders",
+		"capture/explain", "capture/host", "capture/replay",
+		"capture/saved", "generators", "generators/pacing", "generators/responders",
 		"generators/sockets", "generators/tuples", "internal/link", "labs", "orchestrator",
 		"orchestrator/forecast", "orchestrator/goals", "orchestrator/wiring",
 		"reports", "reports/progress", "results", "results/compare", "scenarios", "search", "vm",

@@ -57,7 +57,8 @@ func TestExplain_Growth(t *testing.T) {
 		code   Code
 		cutoff int
 	}{
-		"grows":   {func(s int) int64 { return 1000 + 21*int64(s) + int64(s%3) }, 6740.0 / 20.17, TableGrows, 0},
+		"grows": {func(s int) int64 { return 1000 + 21*int64(s) + int64(s%3) },
+			6740.0 / 20.17, TableGrows, 0},
 		"noise":   {func(s int) int64 { return 1000 + int64(s*7919%13) }, 0, "", 0},
 		"expired": {func(s int) int64 { return 1000 + int64(s)*5/6 }, 0, "", 0},
 		"falls":   {func(s int) int64 { return 4000 - 20*int64(s) }, 0, "", 0},
@@ -87,8 +88,8 @@ func TestExplain_Together(t *testing.T) {
 		{Key: kernels.KeyMax, Value: "1000"},
 	}})
 	last := x.Changes[len(x.Changes)-1]
-	if len(x.Changes) != 4 || last.Kind != ChangeTogether || math.Abs(float64(*last.Leaves)-700) > 20 ||
-		math.Abs(*last.Fill-0.7) > 0.02 {
+	if len(x.Changes) != 4 || last.Kind != ChangeTogether ||
+		math.Abs(float64(*last.Leaves)-700) > 20 || math.Abs(*last.Fill-0.7) > 0.02 {
 		t.Errorf("%+v", x.Changes)
 	}
 }

@@ -129,8 +129,6 @@ func (b *book) heavySources() (list []string) {
 const hostShare = 0.05
 
 // findAddresses tells the addresses of the host, of those beyond it, and whether it translates.
-// Without the host's own addresses an address is the host's where it has connections of its own in both roles, or where translated
-// connections end at it; without either, the only destination is the host.
 func (t *Traffic) findAddresses(c *capture.Capture) {
 	entries := c.Table.Entries
 	sources, targets := map[netip.Addr]int{}, map[netip.Addr]int{}
@@ -162,7 +160,8 @@ func (t *Traffic) findAddresses(c *capture.Capture) {
 	t.Targets = slices.DeleteFunc(addressesOf(targets), t.IsHost)
 }
 
-// guessHost finds the addresses of the host by the connections that begin and end at them.
+// guessHost finds the addresses of the host: those with connections of their own in both roles, those
+// where translated connections end, and without either the only destination, or the only source.
 func (t *Traffic) guessHost(sources, targets, translated map[netip.Addr]int, all int, router bool) {
 	least := hostShare * float64(all)
 	for _, a := range addressesOf(targets) {

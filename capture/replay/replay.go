@@ -44,8 +44,8 @@ func Experiment(c *capture.Capture, o Options) (scenarios.Draft, error) {
 	m.draft.Summary = fmt.Sprintf("%d of %d entries captured", m.x.Sample.Entries,
 		max(m.x.Sample.Whole, int64(m.x.Sample.Entries)))
 	if traffic.Assumed {
-		m.note("nothing shows which part of the table was listed: the listing is taken for all of " +
-			"it. nf_conntrack_count would tell")
+		m.note("nothing shows which part of the table was listed: the listing is taken for all " +
+			"of it. nf_conntrack_count would tell")
 	}
 	m.choose()
 	m.dut()
@@ -113,7 +113,7 @@ func (m *maker) dut() {
 	entries := float64(m.x.Sample.Entries) * max(1, m.x.Sample.Factor)
 	if limit != nil && *limit > 0 {
 		scaled := m.scaled(float64(*limit))
-		d.Sysctl = append(d.Sysctl, scenarios.Setting{Key: kernels.KeyMax, Value: fmt.Sprint(scaled)})
+		m.set(kernels.KeyMax, fmt.Sprint(scaled), false)
 		entries = max(entries, float64(*limit))
 	} else {
 		m.note("nf_conntrack_max is unknown: the kernel's own is it")

@@ -68,7 +68,7 @@ func TestExperiment_Scale(t *testing.T) {
 		var n float64
 		fmt.Sscan(limit, &n)
 		scale := 16384 / n
-		if n != 2*float64(e.DUT.Buckets) || math.Abs(scale/max(1, o.Scale)-1) > 0.15 { // whole pages
+		if n != 2*float64(e.DUT.Buckets) || math.Abs(scale/max(1, o.Scale)-1) > 0.15 {
 			t.Errorf("max %s, hash %d at scale %g", limit, e.DUT.Buckets, o.Scale)
 		}
 		faster := max(1, o.Faster)
@@ -79,7 +79,9 @@ func TestExperiment_Scale(t *testing.T) {
 				w.Lifetime.Mean.Seconds())
 		}
 		// 2000 in TIME_WAIT and their 2000 established ones, 2000 flows of UDP.
-		for name, want := range map[string]float64{"tcp-443-closed": 4000, "udp-53-answered": 2000} {
+		for name, want := range map[string]float64{
+			"tcp-443-closed": 4000, "udp-53-answered": 2000,
+		} {
 			if got := living[name] * scale; math.Abs(got/want-1) > 0.01 {
 				t.Errorf("%s holds %g entries, want %g\n%s", name, got, want, text)
 			}

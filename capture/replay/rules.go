@@ -308,8 +308,8 @@ func (m *maker) untrack(d *scenarios.Configuration, protocol, port string) {
 	m.addRules(d, "raw", lines...)
 }
 
-// dropSource drops what comes from a node before it is tracked: by its address, and crafted packets,
-// which have others, by their ports.
+// dropSource drops what comes from a node before it is tracked: by its address, and crafted
+// packets, which have others, by their ports.
 func (m *maker) dropSource(d *scenarios.Configuration, node string) {
 	lines := []string{fmt.Sprintf("-A PREROUTING -s %s -j DROP", m.placeholder(node+".address"))}
 	for _, e := range m.draft.Workload {
@@ -317,8 +317,8 @@ func (m *maker) dropSource(d *scenarios.Configuration, node string) {
 			continue
 		}
 		for _, port := range e.Ports.Expand() {
-			lines = append(lines, fmt.Sprintf("-A PREROUTING -i %s -p tcp -m tcp --dport %d -j DROP",
-				"${client.interface}", port))
+			lines = append(lines, fmt.Sprintf("-A PREROUTING -i ${client.interface} -p tcp "+
+				"-m tcp --dport %d -j DROP", port))
 		}
 	}
 	m.addRules(d, "raw", lines...)

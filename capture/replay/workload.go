@@ -307,8 +307,8 @@ func (p *programs) place(s explain.Stream, e scenarios.Entry) (ports scenarios.P
 				ports = append(ports, scenarios.PortRange{
 					First: scenarios.Port(at), Last: scenarios.Port(at)})
 				if at != given {
-					p.moved = fmt.Sprintf("%s goes to port %d instead of %d, where another program "+
-						"answers", e.Name, at, given)
+					p.moved = fmt.Sprintf("%s goes to port %d instead of %d, where another "+
+						"program answers", e.Name, at, given)
 				}
 				break
 			}

@@ -94,7 +94,8 @@ var productions = map[string]struct {
   - {generator: tcp, rate: 100/s, ports: 443, sources: 30, lifetime: exponential(2s), {T}}
   - {generator: udp, rate: 50/s, ports: 53, sources: 5, {T}}
 `, true},
-	"zones": {"dut:\n  rules: |\n    *raw\n    -A PREROUTING -i ${client.interface} -j CT --zone 5\n" +
+	"zones": {"dut:\n  rules: |\n    *raw\n" +
+		"    -A PREROUTING -i ${client.interface} -j CT --zone 5\n" +
 		"    -A OUTPUT -o ${client.interface} -j CT --zone 5\n    COMMIT\n    *filter\n" +
 		"    -A INPUT -m conntrack --ctstate INVALID -j DROP\n    COMMIT\n" + quick, `
   - {generator: tcp, rate: 100/s, ports: 443, sources: 30, {T}}
@@ -121,8 +122,8 @@ var productions = map[string]struct {
 // lasts is how long the load of a production lasts: several times its timeouts.
 const lasts = 32
 
-// TestProductions captures tables from outside, makes experiments of them, and finds the same in the
-// table of another lab: every state within 5 %, or within three sigma of two counts, and the same
+// TestProductions captures tables from outside, makes experiments of them, and finds the same in
+// the table of another lab: every state within 5 %, or within three sigma of two counts, and the same
 // verdict.
 func TestProductions(t *testing.T) {
 	labtest.Need(t)
@@ -132,7 +133,8 @@ func TestProductions(t *testing.T) {
 				t.Skip("make test-long runs it")
 			}
 			t.Parallel()
-			words := strings.NewReplacer("{T}", fmt.Sprintf("duration: %ds, arrivals: poisson", lasts),
+			words := strings.NewReplacer(
+				"{T}", fmt.Sprintf("duration: %ds, arrivals: poisson", lasts),
 				"{S}", fmt.Sprintf("%ds", lasts-2))
 			text := "experiment: production\n" + p.head + "recovery: 1s\nworkload:" +
 				words.Replace(p.workload) + "scenarios: {as-is: {}}\n"
