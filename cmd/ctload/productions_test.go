@@ -133,6 +133,7 @@ func TestProductions(t *testing.T) {
 				t.Skip("make test-long runs it")
 			}
 			t.Parallel()
+			hosttest.SharesSettings(t) // the host's max and hash are in the capture
 			words := strings.NewReplacer(
 				"{T}", fmt.Sprintf("duration: %ds, arrivals: poisson", lasts),
 				"{S}", fmt.Sprintf("%ds", lasts-2))
