@@ -165,12 +165,12 @@ func TestDocumentation_Links(t *testing.T) {
 func TestColumns_OfFiles(t *testing.T) {
 	// FILE:LINE of the kinds that may be longer.
 	exempt := regexp.MustCompile(strings.Join([]string{
-		`^\S+\.go:`,                             // Go: make lint has the same limit
-		`^(\S+/)?testdata/`,                     // test data
+		`^\S+\.go:`,         // Go: make lint has the same limit
+		`^(\S+/)?testdata/`, // test data
 		`^(go\.sum|results/run\.schema\.json|capture/capture\.schema\.json):`, // generated files
-		`^\S+\.min\.\w+:`,                       // minified files
-		`^\S+\.md: *\|`,                         // rows of tables
-		`^scenarios/library/\S+: *-A `,          // rules: iptables-restore reads one from a line
+		`^\S+\.min\.\w+:`,              // minified files
+		`^\S+\.md: *\|`,                // rows of tables
+		`^scenarios/library/\S+: *-A `, // rules: iptables-restore reads one from a line
 	}, "|"))
 	lines := 0
 	for _, file := range treeFiles(t) {
