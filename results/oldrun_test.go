@@ -40,7 +40,8 @@ func stillRead(t *testing.T, version int) {
 		t.Fatal(err)
 	}
 	before.(map[string]any)["schema"] = float64(SchemaVersion) // decode returns the current schema
-	if version < 3 {                                           // a text, which is "x" and no list there
+	// Before schema 3 it is a text, which is "x" and no list there.
+	if version < 3 {
 		before.(map[string]any)["workload"] = []any{map[string]any{"text": "x"}}
 	}
 	if diff := cmp.Diff(before, common(after, before)); diff != "" {

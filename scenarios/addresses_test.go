@@ -57,8 +57,8 @@ func TestAddresses_OfExperiments(t *testing.T) {
 	}
 	for dut, want := range map[string]string{
 		"  addresses: {203.0.113: dut}\n": "5:15: \"203.0.113\" is neither",
-		"  addresses: {203.0.113.5: sever}\n": "5:28: the router topology has nothing for the address " +
-			"of \"sever\"; did you mean \"server\"?",
+		"  addresses: {203.0.113.5: sever}\n": "5:28: the router topology has nothing for the " +
+			"address of \"sever\"; did you mean \"server\"?",
 		"  addresses: {203.0.113.5: server2}\n":    "nothing for the address of \"server2\"",
 		"  addresses: {\"2001:db8::1\": server}\n": "nothing for the address of \"server\"",
 		"  addresses: 203.0.113.5\n":               "addresses must be addresses with nodes",

@@ -268,7 +268,8 @@ func (s *Search) fit() fit {
 	least, most := s.bounds()
 	if held, lost, _ := s.bracket(); byTable || !math.IsInf(held, 0) && !math.IsInf(lost, 0) {
 		// Within a factor of 2 of what was tried: one fluke must not open the whole range.
-		least, most = max(least, outermost(points, -1)-math.Ln2), min(most, outermost(points, 1)+math.Ln2)
+		least = max(least, outermost(points, -1)-math.Ln2)
+		most = min(most, outermost(points, 1)+math.Ln2)
 	}
 	return fitTo(points, least, most)
 }

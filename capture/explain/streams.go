@@ -160,7 +160,7 @@ func (t *Traffic) findAddresses(c *capture.Capture) {
 	t.Targets = slices.DeleteFunc(addressesOf(targets), t.IsHost)
 }
 
-// guessHost finds the addresses of the host: those with connections of their own in both roles, those
+// guessHost finds the addresses of the host: those that begin connections and take others, those
 // where translated connections end, and without either the only destination, or the only source.
 func (t *Traffic) guessHost(sources, targets, translated map[netip.Addr]int, all int, router bool) {
 	least := hostShare * float64(all)

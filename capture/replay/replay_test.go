@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -65,8 +66,10 @@ func TestExperiment_Scale(t *testing.T) {
 	for _, o := range []Options{{}, {Scale: 4}, {Scale: 3, Faster: 2}} {
 		e, text := made(t, c, o)
 		limit, _ := e.DUT.Sysctl.Get(kernels.KeyMax)
-		var n float64
-		fmt.Sscan(limit, &n)
+		n, err := strconv.ParseFloat(limit, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
 		scale := 16384 / n
 		if n != 2*float64(e.DUT.Buckets) || math.Abs(scale/max(1, o.Scale)-1) > 0.15 {
 			t.Errorf("max %s, hash %d at scale %g", limit, e.DUT.Buckets, o.Scale)

@@ -178,13 +178,12 @@ func (p *mapper) network(prefix netip.Prefix, word string) string {
 	if prefix.IsSingleIP() {
 		return p.address(prefix.Addr(), word)
 	}
-	inside := func(a netip.Addr) bool { return prefix.Contains(a) }
 	switch {
 	case !p.ours(prefix.Addr()):
 		return word
-	case slices.ContainsFunc(p.traffic.Sources, inside):
+	case slices.ContainsFunc(p.traffic.Sources, prefix.Contains):
 		return p.placeholder("client.network")
-	case slices.ContainsFunc(p.traffic.Targets, inside) && p.router():
+	case slices.ContainsFunc(p.traffic.Targets, prefix.Contains) && p.router():
 		return p.placeholder("server.network")
 	}
 	return p.address(prefix.Addr(), word)

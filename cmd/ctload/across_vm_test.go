@@ -22,8 +22,8 @@ import (
 )
 
 // acrossLabs is the shipped table-full with the size of its table spelled out, which the labs would
-// choose by their own memory, a smaller one, and with more time for requests, since other guests run
-// beside it.
+// choose by their own memory, a smaller one, and with more time for requests, since other guests
+// run beside it.
 const acrossLabs = `
 experiment: across-labs
 extends: table-full

@@ -13,8 +13,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// TestBaseline runs the same experiment twice, which passes, and then with a rule that refuses about
-// half of the clients' ports, which fails and names the worse figures.
+// TestBaseline runs the same experiment twice, which passes, and then with a rule that refuses
+// about half of the clients' ports, which fails and names the worse figures.
 func TestBaseline(t *testing.T) {
 	needsLab(t)
 	text := strings.Replace(fmt.Sprintf(small, 300), "  memory: 256MiB\n", "", 1)

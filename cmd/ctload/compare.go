@@ -22,8 +22,9 @@ func compareCommand() *cobra.Command {
 		Long: `Compares the scenarios that all runs have, run by run against the first: medians with
 their spread, each difference as a factor with its 95 % interval from three trials on (Hodges and
 Lehmann), and whether it is significant (exact Mann-Whitney U test, Holm's correction over all
-cells). A figure that report --baseline would fail has its mark, REGRESSION. It refuses runs that measured different things, and names the difference. --across-labs
-compares the verdicts and counts of one experiment with different drivers or on different hosts.`,
+cells). A figure that report --baseline would fail has its mark, REGRESSION. It refuses runs that
+measured different things, and names the difference. --across-labs compares the verdicts and counts
+of one experiment with different drivers or on different hosts.`,
 		Args: needs(2, 1000, "the folders of two runs or more"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var runs []*results.Run

@@ -123,17 +123,17 @@ var productions = map[string]struct {
 const lasts = 32
 
 // TestProductions captures tables from outside, makes experiments of them, and finds the same in
-// the table of another lab: every state within 5 %, or within three sigma of two counts, and the same
-// verdict.
+// the table of another lab: every state within 5 %, or within three sigma of two counts, and the
+// same verdict.
 func TestProductions(t *testing.T) {
 	labtest.Need(t)
 	for name, p := range productions {
 		t.Run(name, func(t *testing.T) {
-			if p.long && os.Getenv("CTLOAD_LONG") == "" {
-				t.Skip("make test-long runs it")
+			if p.long {
+				needsTime(t)
 			}
 			t.Parallel()
-			hosttest.SharesSettings(t) // the host's max and hash are in the capture
+			t.Cleanup(hosttest.SharesSettings(t)) // the host's max and hash are in the capture
 			words := strings.NewReplacer(
 				"{T}", fmt.Sprintf("duration: %ds, arrivals: poisson", lasts),
 				"{S}", fmt.Sprintf("%ds", lasts-2))

@@ -54,8 +54,8 @@ topology: router
 dut:
   rules: |
     *nat
-    -A POSTROUTING -o ${server.interface} -p udp -j SNAT --to-source ${dut.server.address}:40000-40399
-    COMMIT
+    -A POSTROUTING -o ${server.interface} -p udp ` +
+		"-j SNAT --to-source ${dut.server.address}:40000-40399\n" + `    COMMIT
 workload:
 - {name: flows, generator: udp, rate: 100/s, duration: 2s, silent: true}
 recovery: 0s

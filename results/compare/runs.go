@@ -56,8 +56,9 @@ type Cell struct {
 func (c Cell) Effect() *Effect { return effectOf(c.base, c.values) }
 
 // Delta formats the difference of a side from the base: "=" when all values are equal, REGRESSION
-// when it is one, "~" when it is neither that nor significant, then the effect: "1.42 x, 1.31 to 1.55", or "+97, +80 to +110" where values
-// are 0. Of a time that no longer comes it is "never", of one that never came in the base "now".
+// when it is one, "~" when it is neither that nor significant, then the effect: "1.42 x, 1.31 to
+// 1.55", or "+97, +80 to +110" where values are 0. Of a time that no longer comes it is "never", of
+// one that never came in the base "now".
 func (r Row) Delta(side int) string {
 	c := r.Cells[side]
 	effect := ""
