@@ -240,6 +240,9 @@ func cpuWords(t *Trial) string {
 		parts.add("were busy %s of the time, %s of it in softirq",
 			Percent(1-c.share(c.Idle)), Percent(c.SoftIRQShare()/(1-c.share(c.Idle))))
 	}
+	if t.Steal > maxSteal {
+		parts.add("lost %s of the time to a hypervisor", Percent(t.Steal))
+	}
 	if t.LostCPU > maxSteal {
 		parts.add("waited %s of the load's time for a CPU of the host", Percent(t.LostCPU))
 	}

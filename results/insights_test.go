@@ -229,6 +229,11 @@ func TestInsights_CPU(t *testing.T) {
 		lost float64
 		want string
 	}{
+		{
+			"a hypervisor of the host", &CPU{Steal: 2, Idle: 8}, 0,
+			"The DUT's CPUs lost 20 % of the time to a hypervisor: rates and times show that " +
+				"limit too.",
+		},
 		{"not read", nil, 0, ""},
 		{"idle", &CPU{SoftIRQ: 5, Idle: 5}, 0.01, ""},
 		{
@@ -243,6 +248,9 @@ func TestInsights_CPU(t *testing.T) {
 		},
 	} {
 		trial := Trial{Verdict: Clean, CPU: test.cpu, LostCPU: test.lost}
+		if test.cpu != nil {
+			trial.Steal = test.cpu.StealShare()
+		}
 		if got := strings.Join(Insights(&trial), " "); got != test.want {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
 		}
