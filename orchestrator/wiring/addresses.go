@@ -12,10 +12,11 @@ import (
 
 // The lab's addresses. Each link is a /16 and a /64 of its own; nothing routes them elsewhere. The
 // DUT is host 1, load nodes follow from 2. In the upper half of the client link each client owns
-// 4096 further source addresses, which it answers for. Strangers, the sources of crafted packets,
-// are in the ranges set apart for measurements (RFC 2544, RFC 5180), of which each client has a
-// part of its own. The DUT sends its answers to that client, whose kernel drops them silently, as
-// if the stranger did not exist.
+// 4096 further source addresses, which the DUT reaches by way of its first address: for an IPv6
+// address of a local route alone, Linux answers no neighbour. Strangers, the sources of crafted
+// packets, are in the ranges set apart for measurements (RFC 2544, RFC 5180), of which each client
+// has a part of its own. The DUT sends its answers to that client, whose kernel drops them silently,
+// as if the stranger did not exist.
 const (
 	ClientLink = "client"
 	serverLink = "server"
@@ -124,6 +125,7 @@ func port(topology scenarios.Topology, link string, host int) vm.Port {
 		switch {
 		case link == ClientLink && host == dutHost:
 			for i := range topology.Clients {
+				route(furtherRange(family, i), firstHost+i)
 				route(strangerNetwork(family, i, topology.Clients).String(), firstHost+i)
 			}
 		case link == serverLink && host != dutHost:
