@@ -176,7 +176,7 @@ func interact(s any, stream grpc.ServerStream) error {
 }
 
 // passed lists the variables that a command for a user gets of the agent's environment: in a
-// namespace that is the caller's, with whatever secrets it holds.
+// namespace that environment is the caller's, and may hold secrets.
 var passed = []string{"PATH", "HOME", "USER", "SHELL", "TMPDIR", "LANG", "TERM", "XTABLES_LOCKFILE"}
 
 func plainEnvironment() []string {

@@ -13,8 +13,8 @@ import (
 // gives none, which ends every call.
 const (
 	beatInterval = time.Second
-	// silentBeats is how many beats without a byte from the node end its stream. A node whose
-	// samples come that late has none of worth: the trial would be INVALID all the same.
+	// silentBeats limits the beats without a byte from the node: then its stream ends. Samples that
+	// come that late are worth nothing: the trial would be INVALID all the same.
 	silentBeats = 7
 )
 
@@ -30,7 +30,7 @@ func (e *silentError) Error() string {
 		e.Node, e.For, e.LastWord)
 }
 
-// pulse is what a client knows of its node's life.
+// pulse tracks the signs of life that a client gets from its node.
 type pulse struct {
 	interval time.Duration
 	lastWord atomic.Value // string: the last call that it answered
@@ -85,8 +85,8 @@ func (c *Client) beat() {
 	}
 }
 
-// callLimit bounds calls that return one answer, whose node is alive: the slowest is a walk over a
-// full table in an emulated guest.
+// callLimit bounds calls to a live node that return one answer: the slowest is a walk over a full
+// table in an emulated guest.
 const callLimit = 2 * time.Minute
 
 // longLimits bound the calls that load and read all rules, of which a host may have megabytes.

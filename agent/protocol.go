@@ -256,7 +256,7 @@ type listener struct {
 	taken bool
 }
 
-// Accept is called by one goroutine.
+// Accept returns the one connection, then waits until it has ended. Only one goroutine calls it.
 func (l *listener) Accept() (net.Conn, error) {
 	if !l.taken {
 		l.taken = true

@@ -36,7 +36,7 @@ func main() {
 	}
 }
 
-// options are those of the command line.
+// options are the options of the command line.
 type options struct {
 	rounds int
 	rows   []string

@@ -1,6 +1,6 @@
-// Package capture is the model of what is known of a host's connection tracking at one moment: its
-// sizes, settings, counters, log lines, rules and entries. A [Capture] comes from a host or from
-// outputs that somebody saved (package saved); it is pure data.
+// Package capture models the known facts of a host's connection tracking at one moment: its sizes,
+// settings, counters, log lines, rules and entries. A [Capture] comes from a host or from saved
+// outputs (package saved); it is pure data.
 package capture
 
 import (

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// TestPseudonyms_Text replaces what tells who a host is, and nothing else.
+// TestPseudonyms_Text replaces the texts that identify a host, and nothing else.
 func TestPseudonyms_Text(t *testing.T) {
 	p, err := NewPseudonyms(false)
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 // Entry is one entry of the table.
 type Entry struct {
 	Protocol string `json:"p"` // tcp, udp, icmp, icmpv6, gre, ..., or unknown
-	// State is that of protocols that have one, as TIME_WAIT; empty for others.
+	// State is the entry's state, as TIME_WAIT; empty for protocols without states.
 	State string `json:"s,omitempty"`
-	// Left is how many seconds the entry has left; -1 where the kernel gives none (offloaded).
+	// Left is the entry's remaining time in seconds; -1 where the kernel gives none (offloaded).
 	Left      int64 `json:"left"`
 	Unreplied bool  `json:"unreplied,omitempty"`
 	Assured   bool  `json:"assured,omitempty"`
@@ -36,7 +36,7 @@ type Tuple struct {
 	Type            string     `json:"type,omitempty"` // of ICMP
 }
 
-// Kind is what early_drop and the collector look at.
+// Kind is the property of an entry that early_drop and the collector look at.
 type Kind string
 
 // The kinds of entries: without an answer, answered and not assured, assured.
@@ -77,10 +77,10 @@ func (e Entry) Translated() (source, destination bool) {
 	return e.Original.Source != e.Reply.Destination, e.Original.Destination != e.Reply.Source
 }
 
-// errEntry is why a text is no entry.
+// errEntry tells that a text is no entry.
 var errEntry = errors.New("not an entry of the connection-tracking table")
 
-// errCut is why an entry is not complete: its text ends in the middle.
+// errCut tells that an entry is not complete: its text ends in the middle.
 var errCut = errors.New("an entry that ends in the middle")
 
 // stateful are the protocols whose entries have a state.

@@ -10,7 +10,7 @@ import (
 	"io"
 )
 
-// Ending is that of the names of files with a capture: JSON, compressed by gzip.
+// Ending ends the names of files with a capture: JSON, compressed by gzip.
 const Ending = ".ctcap"
 
 const (

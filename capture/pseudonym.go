@@ -180,13 +180,13 @@ var (
 		`([0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*[0-9A-Fa-f:])(?:/(\d+)|-([0-9A-Fa-f.:]+))?`)
 	// hardware are addresses of network cards.
 	hardware = regexp.MustCompile(`\b[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}\b`)
-	// comments and logPrefixes are texts that somebody wrote.
+	// comments and logPrefixes match texts that the author of the rules wrote.
 	comments = regexp.MustCompile(`(?m)^#.*\n| *-m comment\b|` +
 		` *--comment (?:"(?:\\.|[^"\\])*"|\S+)| *comment "(?:\\.|[^"\\])*"`)
 	logPrefixes = regexp.MustCompile(`(--log-prefix|log prefix) (?:"(?:\\.|[^"\\])*"|\S+)`)
 )
 
-// Text replaces the addresses in rules, and leaves out what somebody wrote in words: comments and
+// Text replaces the addresses in rules, and leaves out the words of their author: comments and
 // prefixes of log lines. A range becomes its first address, a network one address, since numbers
 // keep no neighbours; where prefixes are kept, a network stays one.
 func (p *Pseudonyms) Text(rules string) string {

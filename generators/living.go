@@ -92,7 +92,7 @@ func (r *replyReader) over(number int64, now time.Duration) {
 	if !ok {
 		return
 	}
-	// What is left of the time is modulo a range that lives exceed.
+	// The remaining time is modulo a range that lives exceed.
 	if life := r.load.life(number); waited < life {
 		const whole = (awaitingTime + 1) * time.Microsecond
 		waited += (life - waited + whole - 1) / whole * whole

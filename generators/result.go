@@ -119,7 +119,7 @@ type Second struct {
 	Offered   int64 `json:"offered"`
 	Completed int64 `json:"completed"`
 	Failed    int64 `json:"failed"`
-	// Slots are those of the schedule that were due in this second.
+	// Slots counts the slots of the schedule that were due in this second.
 	pacing.Slots
 	// Latency is Total of those completed, to two significant digits.
 	Latency *latency.Histogram `json:"latency,omitempty"`

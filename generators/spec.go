@@ -84,8 +84,9 @@ type Spec struct {
 	SYNRetries int `json:"syn_retries,omitempty"`
 	// CatchUp sends the missed slots of the schedule later, in a burst.
 	CatchUp bool `json:"catch_up,omitempty"`
-	// Slack is how late a send may be before its slot is given up; 0: [pacing.DefaultSlack]. The
-	// slots of a burst wait until the next burst, fewer than 20 that wait together for a second.
+	// Slack bounds the delay of a send: a later one gives up its slot; 0: [pacing.DefaultSlack].
+	// The slots of a burst wait until the next burst, fewer than 20 that wait together for a
+	// second.
 	Slack time.Duration `json:"slack,omitempty"`
 
 	// Sources are the source addresses, written as Target is; empty: the kernel chooses. Sockets
@@ -126,15 +127,15 @@ type Spec struct {
 	// Path and Host are for http; "": "/" and the target.
 	Path string `json:"path,omitempty"`
 	Host string `json:"host,omitempty"`
-	// Payload is how many bytes tcp sends after connecting, hold sends every Interval, and udp and
-	// icmp carry in each datagram.
+	// Payload is the number of bytes that tcp sends after connecting, that hold sends every
+	// Interval, and that udp and icmp carry in each datagram.
 	Payload int `json:"payload,omitempty"`
-	// Expect is how many bytes tcp awaits after it has sent its payload. More bytes, or an earlier
-	// close, are a failure.
+	// Expect is the number of bytes that tcp awaits after it has sent its payload. More bytes, or
+	// an earlier close, are a failure.
 	Expect int `json:"expect,omitempty"`
-	// Lifetime is how long each connection of hold, tcp or handshake stays open once connected, and
-	// each flow of udp sends datagrams, Interval apart and at its end; none: hold stays until
-	// Duration, others end at once. Beyond Duration, which ends hold, lives go on.
+	// Lifetime is the time that each connection of hold, tcp or handshake stays open once
+	// connected, and that each flow of udp sends datagrams, Interval apart and at its end; none:
+	// hold stays until Duration, others end at once. Beyond Duration, which ends hold, lives go on.
 	Lifetime lifetimes.Distribution `json:"lifetime,omitzero"`
 	// Exchanges makes udp flows conversations of that many datagrams, Interval apart, each of which
 	// must be answered. A flow becomes ASSURED when it is answered for more than 2 s.

@@ -136,8 +136,9 @@ func always(pace Pace) func(Choice, string) []Expected {
 	return func(Choice, string) []Expected { return []Expected{{pace, 1, ""}} }
 }
 
-// refuseHostWide refuses scenarios that stop their DUT, whose kernel is the host's, run faulty
-// command lines, or, unless that is allowed, change settings of that kernel beyond the DUT's own.
+// refuseHostWide refuses scenarios of a DUT that shares the host's kernel where they stop the DUT,
+// run faulty command lines, or, unless that is allowed, change settings of that kernel beyond the
+// DUT's own.
 func refuseHostWide(o Order) error {
 	hostWide := func(a scenarios.Action) bool { return stopsDUT(a) || a.Kind.Fact().Host != "" }
 	if err := o.refuseActions(netns.Driver, hostWide); err != nil {

@@ -55,7 +55,8 @@ func journals() []string {
 	return folders
 }
 
-// collect does so in all folders of journals. Only root may remove what is in the host's.
+// collect does the same in all folders of journals. Only root may remove objects that the host's
+// journals name.
 func collect(ctx context.Context, o journal.Options) error {
 	var errs []error
 	dry := o.DryRun

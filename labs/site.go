@@ -14,7 +14,7 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// Order is what a lab may know of a run: where it is made, and for which scenarios.
+// Order tells a lab about the run: where the lab is made, and for which scenarios.
 type Order struct {
 	Choice     Choice
 	Experiment *scenarios.Experiment
@@ -38,7 +38,7 @@ func (o Order) Prepare(ctx context.Context) error {
 	return d.prepare(ctx, o)
 }
 
-// Site is where a lab is made, with what its machines boot.
+// Site is the place where a lab is made, with the materials that its machines boot.
 type Site struct {
 	Order
 	// Folder is for this run alone, and removed with it; its path is short enough for sockets.
@@ -105,7 +105,7 @@ func (s *Site) settle() error {
 		}
 		closing := s.journal.Close()
 		if left, ok := errors.AsType[*journal.LeftError](closing); ok {
-			// An error already reports each failure. What is on a dead host is no fault of this
+			// An error already reports each failure. Leftovers on a dead host are no fault of this
 			// run.
 			s.Note(left.Error())
 			closing = nil

@@ -82,7 +82,7 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 		t.result.Stack.MemoryFaults = t.notes.read().starved
 	}
 
-	// What changes the DUT comes last: the dump and conntrack(8) load a module.
+	// Readings that change the DUT come last: the dump and conntrack(8) load a module.
 	table, err := dut.Dump(ctx)
 	if err != nil {
 		return t.died(err)

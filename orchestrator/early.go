@@ -73,7 +73,7 @@ func (e *early) abandon() error {
 	return err
 }
 
-// spareMemory, in bytes, is what a second DUT must leave to the rest of the host.
+// spareMemory is the memory, in bytes, that a second DUT must leave to the rest of the host.
 const spareMemory = 512 << 20
 
 // hostHolds reports whether this host has a CPU for each CPU of the DUTs of two trials, and the

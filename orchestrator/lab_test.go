@@ -104,7 +104,7 @@ func again(t testing.TB, args ...string) string {
 	return string(out)
 }
 
-// stage is where a test acts: it knows the current trial's DUT, and receives its samples.
+// stage lets a test act during a trial: it knows the current trial's DUT, and receives its samples.
 type stage struct {
 	vm.Lab
 	t testing.TB
@@ -185,7 +185,7 @@ type play struct {
 	text  string
 	order []Slot       // of the trials; nil: as planned
 	box   *vagrant.Box // of the DUT, or nil
-	// retries is how many further attempts a trial has that the host spoils.
+	// retries limits the further attempts of a trial that the host spoils.
 	retries int
 	booted  func(context.Context, vm.Node) error // see stage
 	joined  func(context.Context, vm.Node) error

@@ -282,7 +282,7 @@ func (t *trial) whileNodesLive(ctx context.Context) (context.Context, func()) {
 	return ctx, func() { cancel(nil) }
 }
 
-// errLabEnded is why a load ends early when its lab is gone.
+// errLabEnded is the cause of a load's early end when its lab is gone.
 var errLabEnded = errors.New("its daemon has ended")
 
 // generate makes one entry's load on its node, where it is ready.

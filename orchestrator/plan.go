@@ -22,11 +22,12 @@ type Plan struct {
 	Scenarios  []scenarios.Resolved // in the order of the file and of the report
 	Seed       uint64               // for the order of the trials and of the tuples
 	Order      []Slot
-	// Retries is how many further attempts each trial has that the host spoils.
+	// Retries limits the further attempts of each trial that the host spoils.
 	Retries    int
 	workloads  []results.Workload     // of each scenario, without figures
 	thresholds [][]*results.Threshold // of each scenario
-	// conditions are those of each scenario, for each action; nil where the action has a time.
+	// conditions are the conditions of each scenario, for each action; nil where the action has a
+	// time.
 	conditions [][]*results.Condition
 	steady     [][]*results.Condition // of each scenario
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // forecastCase returns what is known of a trial before its load: the DUT as read back, and when its
-// connection tracking was loaded. Of a kernel that other things share, nothing tells when its
-// garbage collector comes.
+// connection tracking was loaded. Where other programs share the kernel, the time of its garbage
+// collector is unknown.
 func (t *trial) forecastCase(
 	entries []wiring.Assignment, before tuning.State, loaded time.Time,
 ) forecast.Case {

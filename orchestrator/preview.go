@@ -16,7 +16,7 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// atOnceRecovery and troubledRecovery are how many seconds a trial usually watches after its load
+// atOnceRecovery and troubledRecovery are the usual lengths, in seconds, of the watch after a load
 // where the watch may end early: without trouble, and with it.
 const (
 	atOnceRecovery   = 0.7

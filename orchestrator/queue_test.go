@@ -119,7 +119,7 @@ func TestQueue_Retries(t *testing.T) {
 	q := newQueue(r, run)
 	lost := results.Reason{Code: results.CodeLostCPU, Text: "the DUT waited for a CPU"}
 	broken := results.Reason{Code: results.CodeBroken, Text: "the agent ended"}
-	// What happens to the trials of a scenario, by number; the others are valid.
+	// happens gives the outcomes of the trials of a scenario, by number; the others are valid.
 	happens := map[int]map[int][]results.Reason{
 		0: {1: {lost}, 3: {lost}, 4: {lost}}, // a trial whose last attempt is spoilt
 		1: {2: {lost}, 3: {broken}},          // one that fails when it is measured again
@@ -192,7 +192,7 @@ func TestQueue_Resume(t *testing.T) {
 	}
 	run := newRun(r)
 	run.Seconds = 100
-	// The first is whole, the second lacks 2, and the third is to be measured once more.
+	// The first is whole, the second lacks trial 2, and the third needs a trial measured once more.
 	run.Scenarios[0].Trials = []results.Trial{{Number: 1}, {Number: 2}}
 	run.Scenarios[1].Trials = []results.Trial{spoilt(1, 3), {Number: 3}}
 	run.Scenarios[2].Trials = []results.Trial{spoilt(1, 4), {Number: 2}, spoilt(4, 0)}

@@ -37,7 +37,7 @@ type series struct {
 	first    chan struct{}     // closed when the first sample has arrived
 }
 
-// report is what a generator last said of its progress.
+// report holds the progress that a generator reported last.
 type report struct {
 	entry string // its name in the workload
 	generators.Progress

@@ -30,8 +30,8 @@ type frames struct {
 type place struct{ node, link string }
 
 // A reading is exact when no frame was under way. It is repeated after readingPause until two in a
-// row agree, at most for readingLimit: some DUTs never stop to send again what is not answered. A
-// DUT that still works off its queues, with more than a few frames between two readings, has
+// row agree, at most for readingLimit: some DUTs never stop sending unanswered frames again. A DUT
+// that still works off its queues, with more than a few frames between two readings, has
 // drainLimit.
 const (
 	readingPause = 20 * time.Millisecond

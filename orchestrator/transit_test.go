@@ -10,8 +10,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// TestBalance follows frames from a client to a machine as DUT and back, of which each place on the
-// way drops some.
+// TestBalance follows frames from a client to a machine as DUT and back. Each place on the way
+// drops some.
 func TestBalance(t *testing.T) {
 	client, dut := place{"client", "client"}, place{"dut", "client"}
 	before := frames{

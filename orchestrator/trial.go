@@ -48,13 +48,14 @@ type trial struct {
 	// once they have begun.
 	prepared []*agent.Prepared
 	zero     time.Time // when the load begins: second 0 of the axis
-	// begun is that as a time of day, without this host's monotonic clock; zero when no load began.
+	// begun is the field zero as a time of day, without this host's monotonic clock; the zero time
+	// when no load began.
 	begun time.Time
 	// skew is the longest time between the instant at which a load had to begin and its beginning.
 	skew         time.Duration
 	made         map[string]generators.Result // of the generators, by the entry's name
 	framesBefore frames                       // counted at the baseline
-	// dropsUnseen is why drops are not counted by reason; empty when they are.
+	// dropsUnseen tells why drops are not counted by reason; empty when they are.
 	dropsUnseen string
 	// busy is the largest share of their time that workers of a closed loop were busy.
 	busy   float64

@@ -20,7 +20,7 @@ type column struct {
 	cell   func(row) string     // of text; nil for a figure
 	format func(float64) string // of a figure
 	metric string               // the figure's path in run.json, by which scenarios are compared
-	// part is that path of an entry as of load, of a probe as of probe; empty: as metric.
+	// part is the path for an entry, as of load, and for a probe, as of probe; empty: as metric.
 	part     string
 	figure   trialValue // nil for a column of text
 	positive bool       // a figure of 0 does not exist
@@ -171,7 +171,7 @@ func finite(value trialValue) trialValue {
 	}
 }
 
-// positive marks a column of rates: where nothing completed there is none.
+// positive marks a column of rates: where nothing completed, no rate exists.
 func positive(c column) column {
 	c.positive = true
 	return c

@@ -165,7 +165,7 @@ type (
 		Difference  string  `json:"difference"` // as the table shows it
 		Effect      *effect `json:"effect,omitempty"`
 	}
-	// effect is by how much the values differ from the base's.
+	// effect is the difference of the values from the base's.
 	effect struct {
 		Ratio    bool    `json:"ratio"` // the figures are factors; otherwise amounts
 		Estimate float64 `json:"estimate"`

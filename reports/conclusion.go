@@ -198,7 +198,7 @@ func briefly(b *bytes.Buffer, list []row, o Options) {
 	}
 }
 
-// brief returns what happened in the scenario, in so many columns where it can.
+// brief returns what happened in the scenario, within width columns where it can.
 func (r row) brief(width int) string {
 	t, ok := r.typical()
 	switch {

@@ -161,7 +161,7 @@ func verdictClass(r row) string {
 	return string(v)
 }
 
-// tableOf fills a table with lines, of which the first is the scenarios' names.
+// tableOf fills a table with lines; the first line has the scenarios' names.
 func tableOf(title string, list []row, lines []line) pageTable {
 	t := pageTable{Title: title}
 	if len(lines) == 0 || len(list) == 0 {

@@ -107,7 +107,7 @@ func (f formats[D]) render(w io.Writer, what, format string, document D, o Optio
 	return nil
 }
 
-// textOrJSON are the formats of a document that readers get as text and scripts as JSON.
+// textOrJSON returns the formats of a document that readers get as text and scripts as JSON.
 func textOrJSON[D any](text func(*bytes.Buffer, D, Options) error) formats[D] {
 	return formats[D]{"table": text, "json": func(b *bytes.Buffer, document D, _ Options) error {
 		return results.WriteJSON(b, document)

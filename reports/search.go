@@ -97,7 +97,7 @@ func conditionsOf(f search.Found) string {
 	return text
 }
 
-// searchWords says of each scenario what is known, and by which trials.
+// searchWords words the known limit of each scenario, and the trials that show it.
 func searchWords(f search.Found) (list []string) {
 	for _, s := range f.Scenarios {
 		text := s.Words(f.Confidence)

@@ -8,8 +8,8 @@ import (
 	"github.com/ctload/ctload/search"
 )
 
-// found is a search over four scenarios: one with an interval, one that the generator ended, one
-// of which nothing held, and one that the host spoilt.
+// found returns a search over four scenarios: one with an interval, one that the generator ended,
+// one of which nothing held, and one that the host spoilt.
 func found() *search.Report {
 	value := func(v float64) *float64 { return &v }
 	return &search.Report{Search: search.Found{

@@ -259,8 +259,8 @@ func (r RuleCount) named() string {
 	return fmt.Sprintf("%q (table %s, chain %s)", r.Text, r.Table, r.Chain)
 }
 
-// dropsOfRules words the rule that dropped the most packets, and how many others there are; rules
-// about packets out of state are told apart, since tracking decides what meets them.
+// dropsOfRules words the rule that dropped the most packets, and how many others there are; it
+// words rules about packets out of state apart, since tracking decides which packets meet them.
 func dropsOfRules(t *Trial) string {
 	var first *RuleCount
 	others := 0

@@ -15,8 +15,8 @@ import (
 type Conclusion struct {
 	// Broke are the scenarios that did not stay clean, in the order of the run.
 	Broke []Breakage
-	// Answer is the smallest change that held, the best fix, or that there is none; empty for a
-	// part of a run, and where a run compares nothing.
+	// Answer names the smallest change that held, or the best fix, or says that neither exists;
+	// empty for a part of a run, and where a run compares nothing.
 	Answer string
 	// Scenario is the one to apply; empty without one.
 	Scenario string
@@ -26,18 +26,18 @@ type Conclusion struct {
 	Steps []Step // shell commands that apply the scenario, and keep it across reboots
 	Full  string // everything that the scenario set, changed or not; empty with actions
 	Sure  []string
-	// Unwatched is what the trials were not watched for long enough to say.
+	// Unwatched lists the statements for which the trials were not watched long enough.
 	Unwatched []string
 }
 
-// Breakage is what broke in a scenario.
+// Breakage tells what broke in a scenario.
 type Breakage struct {
 	Scenario string
 	Verdict  Verdict
 	Words    []string // see [Brief]
 }
 
-// Fix is how the trials of a scenario with actions returned to their steady state, and what that
+// Fix tells how the trials of a scenario with actions returned to their steady state, and at what
 // cost. Without an action of its own a scenario shows what happens where the DUT is left alone.
 type Fix struct {
 	Scenario string

@@ -56,7 +56,7 @@ func tableBytes(s *Scenario) int64 {
 	return 0
 }
 
-// exemptCost is what traffic loses that rules take out of tracking.
+// exemptCost words the losses of traffic that rules take out of tracking.
 const exemptCost = "exempt traffic has no state: stateful rules do not see it, and NAT cannot " +
 	"translate it"
 

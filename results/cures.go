@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// kind is what follows from a [Code].
+// kind holds the consequences of a [Code].
 type kind struct {
 	host bool   // the host spoilt the trial: another try may succeed
 	cure string // what the reader changes; empty where only a new run helps

@@ -136,7 +136,7 @@ func jsonError(data []byte, err error) error {
 	return fmt.Errorf("reading the run: line %d, column %d: %w", line, column, err)
 }
 
-// Bar is how many latencies of a distribution are above the bar before and at most this long.
+// Bar counts the latencies of a distribution that are above the bar before and at most this long.
 type Bar struct {
 	Millis float64
 	Count  int64

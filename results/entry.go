@@ -15,7 +15,7 @@ type Attempts struct {
 	// Completed counts those that succeeded; nil where they ask for no answer.
 	Completed *int64 `json:"completed,omitempty"`
 	// Sent counts those that left the sender and ask for no answer; nil where they ask for one. The
-	// sender does not see what is lost on the way, and what the DUT refuses.
+	// sender does not see losses on the way, nor the DUT's refusals.
 	Sent   *int64 `json:"sent,omitempty"`
 	Failed int64  `json:"failed"`           // how many did not succeed
 	Broken int64  `json:"broken,omitempty"` // part of failed: held connections that broke
@@ -72,7 +72,7 @@ func (a Attempts) unmeasured(path string) string {
 	return ""
 }
 
-// Load is what the entries that are not hostile offered together.
+// Load sums the attempts of the entries that are not hostile.
 type Load struct {
 	Generator string `json:"generator"` // names of the entries
 	Attempts
@@ -84,13 +84,13 @@ type Role string
 // Hostile is the role of an attacker: what fails of it is no failure of the scenario.
 const Hostile Role = "hostile"
 
-// Entry is what one generator of the workload offered, and what became of it.
+// Entry tells what one generator of the workload offered, and what became of it.
 type Entry struct {
 	Kind string `json:"kind"`           // generator: http, tcp, hold, udp, syn, handshake, icmp
 	Role Role   `json:"role,omitempty"` // hostile: its failures are no failure of the scenario
 	From string `json:"from,omitempty"` // the node that made it
 	Attempts
-	// Start is when its first attempt began, in seconds after the start of the load.
+	// Start is the time of its first attempt, in seconds after the start of the load.
 	Start float64 `json:"start_s"`
 	// Received counts those sent that reached the DUT; nil where that is not known exactly.
 	Received *int64 `json:"received,omitempty"`

@@ -19,7 +19,8 @@ func hostile(e Entry) Entry {
 	return e
 }
 
-// TestJudge_Entries: each entry is told by itself, and failures of a hostile one decide nothing.
+// TestJudge_Entries: the sentence words each entry by itself, and failures of a hostile one decide
+// nothing.
 func TestJudge_Entries(t *testing.T) {
 	held := Conntrack{Tracked: true, Peak: 80, Max: 400}
 	full := Conntrack{
@@ -192,7 +193,7 @@ func TestSetReceived(t *testing.T) {
 	}
 }
 
-// ofRelay are the entries and the probes of an experiment, before it runs.
+// ofRelay returns the entries and the probes of an experiment, before it runs.
 func ofRelay() Workload {
 	return Workload{
 		Entries: map[string]Entry{

@@ -1,12 +1,12 @@
 package results
 
-// RuleCount is how often a rule, or the policy of a chain, was met.
+// RuleCount counts how often packets met a rule, or the policy of a chain.
 type RuleCount struct {
 	Family string `json:"family"` // ip, ip6, or that of a table of nft
 	Table  string `json:"table"`
 	Chain  string `json:"chain"`
 	Text   string `json:"rule"` // as its tool lists it, without counters; "policy DROP" of a chain
-	// Effect is what the rule does with packets: drop, notrack, dnat or snat; empty for others.
+	// Effect tells what the rule does with packets: drop, notrack, dnat or snat; empty for others.
 	Effect RuleEffect `json:"effect,omitempty"`
 	// About says which packets it matches, where that is those of connections without an entry
 	// (mid-stream) or of none that fits (invalid); empty for others.
@@ -22,7 +22,7 @@ type RuleCount struct {
 // Packets returns how many packets met the rule in the trial.
 func (r RuleCount) Packets() int64 { return max(0, r.After-r.Before) }
 
-// RuleEffect is what a rule does with the packets that it matches.
+// RuleEffect tells what a rule does with the packets that it matches.
 type RuleEffect string
 
 // The effects that a judgement asks for.
@@ -33,7 +33,7 @@ const (
 	Translates RuleEffect = "snat"    // it translates the source
 )
 
-// RuleMatch is what kind of packets alone a rule matches.
+// RuleMatch names the only kind of packets that a rule matches.
 type RuleMatch string
 
 // The kinds of packets that a judgement asks for.
@@ -42,7 +42,7 @@ const (
 	OutOfState RuleMatch = "invalid"    // tracking calls them invalid
 )
 
-// Tracking is whether the DUT's kernel tracked the packets of a family of addresses when its
+// Tracking tells whether the DUT's kernel tracked the packets of a family of addresses when its
 // settings were read back: yes, no or unknown.
 type Tracking struct {
 	IPv4 string `json:"ipv4"` // of IPv4: yes, no or unknown
@@ -66,10 +66,10 @@ type FlowCount struct {
 	NewerRule string `json:"newer_rule,omitempty"`
 }
 
-// NAT is what the rules of destination NAT were asked.
+// NAT counts the lookups in the rules of destination NAT.
 type NAT struct {
-	// Lookups are the packets that asked them: the first of each tracked flow, since the kernel
-	// keeps the answer in the flow's entry and asks no more.
+	// Lookups counts the packets that met these rules: the first of each tracked flow, since the
+	// kernel keeps the answer in the flow's entry and asks no more.
 	Lookups int64 `json:"lookups"`
 }
 

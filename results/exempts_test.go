@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// notrackCount is the rule that takes a load out of tracking, with what it counted.
+// notrackCount returns the rule that takes a load out of tracking, with its counts.
 func notrackCount(packets int64) []RuleCount {
 	return []RuleCount{{
 		Family: "ip", Table: "raw", Chain: "PREROUTING", Text: "-A PREROUTING -j CT --notrack",

@@ -218,7 +218,7 @@ func Resume(path string) (*Folder, *Run, error) {
 	return f, run, nil
 }
 
-// rewind takes back what was begun and not made.
+// rewind removes the trials that a run began and did not finish.
 func (f *Folder) rewind(run *Run) error {
 	if run.Planned == 0 || run.Part("") == nil {
 		return fmt.Errorf("the run %s is finished: there is nothing to resume", f.path)

@@ -11,14 +11,14 @@ import (
 	"github.com/ctload/ctload/internal/actions"
 )
 
-// Heal is how a trial left its steady state and returned to it. Times are in seconds, as exact as
-// the sampling; nil: it did not happen during the watch.
+// Heal tells how a trial left its steady state and returned to it. Times are in seconds, as exact
+// as the sampling; nil: it did not happen during the watch.
 type Heal struct {
 	Steady []string `json:"steady"` // the steady state's conditions, from the experiment
-	// Deviated is when the first sample was out of the steady state, on the axis of the samples.
+	// Deviated is the time of the first sample out of the steady state, on the axis of the samples.
 	Deviated *float64 `json:"deviated_s,omitempty"`
-	// Healed is when the first sample was steady again and stayed so; the end of the load is no
-	// cure.
+	// Healed is the time of the first sample from which on all are steady again; the end of the
+	// load is no cure.
 	Healed *float64 `json:"healed_s,omitempty"`
 	// SecondsToDeviate counts from the first action that is no fix, or from the start of the load.
 	SecondsToDeviate *float64 `json:"seconds_to_deviate,omitempty"`
@@ -304,17 +304,18 @@ type Action struct {
 	Where string `json:"where"`           // the node or the link
 	Asked string `json:"asked,omitempty"` // the request, in words
 	Fix   bool   `json:"fix,omitempty"`   // meant to heal
-	// Begun is when it took effect at the earliest, nil when its moment never came.
+	// Begun is the earliest time at which it can have taken effect; nil when its moment never came.
 	Begun *float64 `json:"begun_s,omitempty"`
 	Took  float64  `json:"took_s,omitempty"`
-	// Ended is when it was undone; nil when it lasted until the end of the trial, or cannot be.
+	// Ended is the time when it was undone; nil when it lasted until the end of the trial, or
+	// cannot be undone.
 	Ended *float64 `json:"ended_s,omitempty"`
 	// Effects are the values that the kernel, or the lab, reported before and after.
 	Effects []Effect `json:"effects,omitempty"`
 	Remarks []string `json:"remarks,omitempty"`
 	// LaterFailures are attempts of the load that failed and surely began after it.
 	LaterFailures int64 `json:"later_failures,omitempty"`
-	// Failure is why it could not be performed or undone, which makes the trial INVALID.
+	// Failure tells why it could not be performed or undone, which makes the trial INVALID.
 	Failure string `json:"failure,omitempty"`
 }
 

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Verdict is what happened to the DUT in a trial.
+// Verdict tells what happened to the DUT in a trial.
 type Verdict string
 
 // The verdicts. They follow from the kernel's own counters, never from log lines alone.
@@ -198,7 +198,7 @@ func (a *Accounting) blame(losses []stateLoss) {
 	a.Unexplained -= a.StateLost
 }
 
-// Cause is why some of the attempts failed, as the client saw it.
+// Cause gives the reason why some of the attempts failed, as the client saw it.
 type Cause struct {
 	Name  string `json:"name"`
 	Count int64  `json:"count"`

@@ -1,9 +1,9 @@
 package results
 
-// CounterMeaning is what a kernel counts in which counter, found by an experiment on that kernel.
-// Linux counted a packet that lost the race for a tuple in insert_failed and in drop, and one for
-// which a chain was too long in chain_toolong and in insert_failed, until two changes in netfilter
-// of September 2026 gave each its own counter; distributions carry such changes back.
+// CounterMeaning tells what a kernel counts in which counter, found by an experiment on that
+// kernel. Linux counted a packet that lost the race for a tuple in insert_failed and in drop, and
+// one for which a chain was too long in chain_toolong and in insert_failed, until two changes in
+// netfilter of September 2026 gave each its own counter; distributions carry such changes back.
 type CounterMeaning struct {
 	// ClashInDrop: a lost race counts in drop as well as in insert_failed.
 	ClashInDrop bool `json:"clash_in_drop"`
@@ -16,7 +16,7 @@ type CounterMeaning struct {
 	ChainMeasured bool `json:"chain_measured,omitempty"`
 }
 
-// earlierMeaning is that of the kernels before the changes.
+// earlierMeaning holds for the kernels before the changes.
 var earlierMeaning = CounterMeaning{ClashInDrop: true, ChainInInsertFailed: true}
 
 // MeaningOf derives the meaning from what one lost race counted and, unless it is nil, from what

@@ -40,7 +40,7 @@ type Run struct {
 	Seconds     float64   `json:"seconds"`
 	Seed        uint64    `json:"seed"`
 	Interrupted bool      `json:"interrupted,omitempty"`
-	// Planned is how many trials the run makes in all; 0: a run of an older ctload.
+	// Planned is the number of trials of the whole run; 0: a run of an older ctload.
 	Planned int `json:"planned,omitempty"`
 	// Unfinished is there from the first write on, and goes at a clean end: see [Run.Part].
 	Unfinished  bool        `json:"unfinished,omitempty"`
@@ -68,7 +68,7 @@ type Phase struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// Environment is what the figures depend on besides the experiment.
+// Environment holds the facts besides the experiment that the figures depend on.
 type Environment struct {
 	Driver          string `json:"driver"`                     // libvirt, vagrant, netns
 	Accelerator     string `json:"accelerator"`                // kvm, tcg, none
@@ -84,7 +84,7 @@ type Environment struct {
 	HostMemoryBytes int64  `json:"host_memory_bytes"`
 	// HostLoad are the host's load averages over 1, 5 and 15 minutes when the run started.
 	HostLoad []float64 `json:"host_load,omitempty"`
-	// Modules are those that the DUT's kernel had loaded in every trial; see Trial.Modules.
+	// Modules are the modules that the DUT's kernel had loaded in every trial; see Trial.Modules.
 	Modules []string `json:"modules,omitempty"`
 }
 
@@ -104,7 +104,7 @@ type Scenario struct {
 	Thresholds []Outcome `json:"thresholds,omitempty"` // as judged at the end of the run
 }
 
-// Configuration is what was requested of the DUT's kernel.
+// Configuration holds the values that were requested of the DUT's kernel.
 type Configuration struct {
 	Kernel      string            `json:"kernel"` // the requested name, such as debian/bookworm
 	VCPUs       int               `json:"vcpus"`
@@ -116,11 +116,11 @@ type Configuration struct {
 	NFT         string            `json:"nft,omitempty"`
 	IPVS        string            `json:"ipvs,omitempty"`  // input of ipvsadm -R
 	IPSet       string            `json:"ipset,omitempty"` // input of ipset restore
-	// Passage is what these rules make of the load, read from their texts before the run.
+	// Passage tells what these rules make of the load, read from their texts before the run.
 	Passage Passage `json:"load_passage,omitzero"`
 }
 
-// Passage is what rules make of the first packets of a load.
+// Passage tells what rules make of the first packets of a load.
 type Passage struct {
 	Exempt Exempt `json:"exempt,omitempty"` // how much of it they take out of tracking
 	// Refused is the rule or the policy that refuses all of it before an entry is made; empty
@@ -158,7 +158,8 @@ type Trial struct {
 	// Died is the line of the console by which the DUT's kernel ran out of memory under the load
 	// and ended; empty where it lived.
 	Died string `json:"died,omitempty"`
-	// Remarks are how the DUT's kernel follows a setting, but not to the letter: a rounded hash.
+	// Remarks are the settings that the DUT's kernel follows, but not to the letter: a rounded
+	// hash.
 	Remarks   []string  `json:"remarks,omitempty"`
 	Conntrack Conntrack `json:"conntrack"` // what connection tracking did
 	// Load is the sum of the entries that are not hostile; nil where they count unlike units, or
@@ -176,9 +177,10 @@ type Trial struct {
 	// Refused are faulty commands, and what came of them.
 	Refused []Refusal `json:"refused_commands,omitempty"`
 	Actions []Action  `json:"actions,omitempty"` // faults and fixes, in time order
-	// Heal is how the trial left its steady state and returned; nil where none is defined.
+	// Heal is the trial's departure from its steady state, and its return; nil where no steady
+	// state is defined.
 	Heal *Heal `json:"heal,omitempty"`
-	// Recovery is how long the trial was watched after its load; nil when it ended before.
+	// Recovery is the watch over the trial after its load; nil when the trial ended before.
 	Recovery *Recovery `json:"recovery,omitempty"`
 	// MemoryBytes is the memory that the guest's kernel has (MemTotal); it sizes the table.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
@@ -186,20 +188,20 @@ type Trial struct {
 	Modules  []string  `json:"modules,omitempty"`
 	CPU      *CPU      `json:"cpu,omitempty"`      // where the guest's CPU time went, or nil
 	Contents *Contents `json:"contents,omitempty"` // what the table held at the end; nil: not read
-	// Meaning is what the kernel counts in which counter; nil where no figure depends on it, or
-	// where the experiment failed.
+	// Meaning is the meaning of the kernel's counters; nil where no figure depends on it, or where
+	// the experiment failed.
 	Meaning *CounterMeaning `json:"counter_meaning,omitempty"`
 	// Rules are the rules and policies that packets met, the busiest first, and then those that
 	// have an effect but no counter.
 	Rules    []RuleCount `json:"rules,omitempty"`
 	NAT      *NAT        `json:"nat,omitempty"`      // nil without destination NAT, or unknown
 	Tracking *Tracking   `json:"tracking,omitempty"` // as read back before the load; nil: unknown
-	// Timeouts are those of connection tracking in seconds, as read back, by the end of their
-	// names: tcp_timeout_established.
+	// Timeouts are the timeouts of connection tracking in seconds, as read back, by the end of
+	// their names: tcp_timeout_established.
 	Timeouts map[string]int64 `json:"timeouts,omitempty"`
-	// Silences are those that entries of the load plan within a connection or a flow.
+	// Silences are the silences that entries of the load plan within a connection or a flow.
 	Silences []Silence `json:"silences,omitempty"`
-	// Clock is how well the guest's times fit the client's; nil when it was not measured.
+	// Clock is the agreement of the guest's times with the client's; nil when it was not measured.
 	Clock *Clock `json:"clock,omitempty"`
 	// Steal is the share of the guest's CPU time that its hypervisor gave to others, as the guest
 	// counted it (it cannot under tcg).
@@ -217,13 +219,13 @@ type Refusal struct {
 	Said   string `json:"said"` // the first line of its complaint
 }
 
-// Clock is how the guest's clock was compared with that of the machine that runs ctload, before,
-// during and after the load. Times of the guest are corrected by linear interpolation.
+// Clock holds the comparison of the guest's clock with that of the machine that runs ctload,
+// before, during and after the load. Times of the guest are corrected by linear interpolation.
 type Clock struct {
 	// ErrorMillis bounds the remaining error: half the round trip of the slowest comparison used,
 	// or the distance of a comparison from the line between its neighbours, whichever is more.
 	ErrorMillis float64 `json:"error_ms"`
-	// DriftPPM is how much faster the guest's clock ran than the other, in parts per million.
+	// DriftPPM is the rate at which the guest's clock gained on the other, in parts per million.
 	DriftPPM float64 `json:"drift_ppm"`
 	Readings int     `json:"readings"` // comparisons used
 	// StartSkewMillis is the longest time between the instant of the axis at which a load should
@@ -238,8 +240,9 @@ type Stage struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// Conntrack is what the DUT's connection tracking did in a trial. All times are in seconds, with
-// the resolution of the sampling; a nil time means that it did not happen during the watch.
+// Conntrack holds the figures of the DUT's connection tracking in a trial. All times are in
+// seconds, with the resolution of the sampling; a nil time means that it did not happen during the
+// watch.
 type Conntrack struct {
 	Counters
 	Tracked  bool  `json:"tracked"`  // whether anything was tracked at all
@@ -252,7 +255,8 @@ type Conntrack struct {
 	LogLines  int64 `json:"log_lines"`
 	LogSupp   int64 `json:"log_suppressed"`       // "callbacks suppressed" in this trial
 	LogMissed int64 `json:"log_missed,omitempty"` // lines overwritten before they could be read
-	// LogMissing is why the kernel's log was not read; the figures of its lines then mean nothing.
+	// LogMissing is the reason why the kernel's log was not read; the figures of its lines then
+	// mean nothing.
 	LogMissing string `json:"log_missing,omitempty"`
 	// SecondsToFull is the time from the start of the load to the first sample that shows a full
 	// table: count >= max, or an eviction, which the kernel does at max only and often of several,
@@ -298,10 +302,11 @@ func (c Conntrack) silent() bool { return c.LogMissing == "" && c.LogLines == 0 
 // Alert is an alert of the form count / max > Share.
 type Alert struct {
 	Share float64 `json:"share"`
-	// Fired is when the first sample exceeded the share, in seconds from the start of the load.
+	// Fired is the time of the first sample above the share, in seconds from the start of the load.
 	// Real rules wait before they page (five minutes are common): this is the earliest moment.
 	Fired float64 `json:"fired_s"`
-	// Lead is how many seconds before the first drop it fired; negative: after it; nil: no drop.
+	// Lead is the time from the alert to the first drop, in seconds; negative: after it; nil: no
+	// drop.
 	Lead *float64 `json:"lead_s,omitempty"`
 }
 
@@ -334,8 +339,8 @@ func (l Latency) unmeasured(path string) string {
 	return ""
 }
 
-// Probe is what a bystander saw, as an ssh login or a health check would have; or all of them
-// together.
+// Probe holds the attempts of a bystander, which stands for an ssh login or a health check; or of
+// all of them together.
 type Probe struct {
 	Kind string  `json:"kind,omitempty"` // tcp, udp or icmp; empty: all bystanders together
 	From string  `json:"from,omitempty"` // the node that it ran on; likewise
@@ -365,7 +370,7 @@ func (p Probe) unmeasured(path string) string {
 	return ""
 }
 
-// ProbePhase is what the probe saw in a part of a trial.
+// ProbePhase holds the attempts of a probe in a part of a trial.
 type ProbePhase struct {
 	Sent    int64   `json:"sent"`       // attempts in this part
 	Lost    int64   `json:"lost"`       // attempts that failed
@@ -381,8 +386,9 @@ type ProbeSample struct {
 	Cause   string  `json:"cause,omitempty"` // of the failure
 }
 
-// Prediction is what a simulation predicted before the trial, in seconds; see [PredictionOf]. Low
-// and high bound it where the kernel's garbage collector, chance or the pace of the load decides.
+// Prediction holds the results of a simulation before the trial, in seconds; see [PredictionOf].
+// Low and high bound it where the kernel's garbage collector, chance or the pace of the load
+// decides.
 type Prediction struct {
 	Peak          int64    `json:"peak"`                        // highest number of entries
 	PeakLow       int64    `json:"peak_low,omitempty"`          // lower bound of peak
@@ -420,7 +426,7 @@ type Sample struct {
 	Counters Counters `json:"counters"`
 	LogLines int64    `json:"log_lines"`
 	LogSupp  int64    `json:"log_suppressed"`
-	// Progress is that of the load: the sum that [Trial] has as Load, 0 where there is none.
+	// Progress is the load's: the sum that [Trial] has as Load, 0 without one.
 	Progress
 	Entries map[string]Progress `json:"entries,omitempty"` // of the workload, by name
 }
@@ -441,8 +447,8 @@ func (p *Progress) Add(other Progress) {
 	p.Broken += other.Broken
 }
 
-// Contents is what the table held when the watch over a trial had ended, from one walk over it
-// (never during the load), and the memory that it took then.
+// Contents counts the entries of the table when the watch over a trial had ended, from one walk
+// over it (never during the load), and tells the memory that it took then.
 type Contents struct {
 	Entries int64        `json:"entries"`          // entries in the table
 	Assured int64        `json:"assured"`          // entries that early_drop may not evict
@@ -503,8 +509,8 @@ type Regression struct {
 	Metric   string `json:"metric"` // path in run.json
 	Before   string `json:"before"`
 	After    string `json:"after"`
-	// Effect is how much worse it is, with an interval: "1.42 x, 1.31 to 1.55", or an amount where
-	// a trial has 0. It is empty for verdicts, and with fewer than three trials on a side.
+	// Effect tells how much worse it is, with an interval: "1.42 x, 1.31 to 1.55", or an amount
+	// where a trial has 0. It is empty for verdicts, and with fewer than three trials on a side.
 	Effect string `json:"effect,omitempty"`
 }
 

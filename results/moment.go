@@ -38,7 +38,7 @@ type MomentTable struct {
 	InsertFails float64 `json:"insert_failed_per_s"`
 }
 
-// MomentLoad is what the generators have done.
+// MomentLoad counts the attempts of the generators.
 type MomentLoad struct {
 	Offered     int64   `json:"offered"`
 	Completed   int64   `json:"completed"`
@@ -50,8 +50,8 @@ type MomentLoad struct {
 	Failures    float64 `json:"failed_per_s"`
 }
 
-// MomentProbe is what the bystanders see: the share of lost attempts since the sample before, and
-// the slowest answer among them in milliseconds; as before without an attempt.
+// MomentProbe counts the attempts of the bystanders, with the share of lost ones since the sample
+// before, and the slowest answer among them in milliseconds; as before without an attempt.
 type MomentProbe struct {
 	Sent    int64   `json:"sent"`
 	Lost    int64   `json:"lost"`
@@ -62,8 +62,8 @@ type MomentProbe struct {
 // rateWindow is the time, in seconds, that a rate covers.
 const rateWindow = 1.0
 
-// silence is how many seconds without a sample interrupt the time line: a node that is paused or
-// boots gives no samples, and only the bystanders' attempts show that time.
+// silence is the time, in seconds, without a sample that interrupts the time line: a node that is
+// paused or boots gives no samples, and only the bystanders' attempts show that time.
 const silence = 0.5
 
 // momentsOf returns the time line of a trial, a moment for each sample; samples and attempts of the
@@ -101,7 +101,7 @@ func momentsOf(w Workload, samples []Sample, probes []ProbeSample) []Moment {
 	return list
 }
 
-// bystanding is what all bystanders see together, and each by its name.
+// bystanding holds the attempts of all bystanders together, and of each by its name.
 type bystanding struct {
 	all  MomentProbe
 	each map[string]MomentProbe

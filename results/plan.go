@@ -316,7 +316,8 @@ func folkNote(d Demand, p Plan) string {
 	}
 }
 
-// Forecast is what the arithmetic alone says of a scenario, and a table that would carry its load.
+// Forecast holds a scenario's predicted figures, from arithmetic alone, and a table that would
+// carry its load.
 type Forecast struct {
 	Scenario string `json:"scenario"`
 	Kernel   string `json:"kernel"` // version whose rules and defaults apply

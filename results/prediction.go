@@ -103,7 +103,8 @@ func (p Prediction) NATNote() string {
 // uncertain reports whether the prediction of the peak is a range.
 func (p Prediction) uncertain() bool { return p.PeakHigh > p.PeakLow }
 
-// Expects reports whether a measured peak is what was predicted: within a tenth, or in the range.
+// Expects reports whether a measured peak agrees with the prediction: within a tenth, or in the
+// range.
 func (p Prediction) Expects(peak int64) bool {
 	return p.PeakLow <= peak && peak <= p.PeakHigh ||
 		math.Abs(float64(peak-p.Peak)) <= 0.1*float64(p.Peak)

@@ -215,8 +215,8 @@ func clashWords(t *Trial) string {
 	return packets + " dropped after losing the race for a tuple (insert_failed)"
 }
 
-// notConntrackWords words failures that nothing in connection tracking explains. It acquits
-// nothing: it names what was measured.
+// notConntrackWords words failures that nothing in connection tracking explains. It rules out no
+// cause: it names the measurements.
 func notConntrackWords(t *Trial) string {
 	parts := []string{outcome(t)}
 	if rule := dropsOfRules(t); rule != "" {
@@ -242,7 +242,7 @@ func dropWords(t *Trial) string {
 	return around("; the kernel's reasons for what it dropped: ", largest(reasons, 2), "")
 }
 
-// largest names the largest counts above 0, at most so many.
+// largest names the largest counts above 0; most bounds their number.
 func largest(counts map[string]int64, most int) string {
 	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))

@@ -10,8 +10,8 @@ import (
 // others at 80 %, netdata's warnings and critical states at 90 % and 95 %.
 var AlertShares = []float64{0.75, 0.80, 0.90, 0.95}
 
-// logQuietFor is how long in seconds the log must stay silent to count as quiet: the window of the
-// kernel's net_ratelimit. recoverHold suffices where the kernel refused nothing meanwhile.
+// logQuietFor is the time, in seconds, that the log must stay silent to count as quiet: the window
+// of the kernel's net_ratelimit. recoverHold suffices where the kernel refused nothing meanwhile.
 const logQuietFor = 5.0
 
 // highMark and lowMark are the shares of max below which a recovering table is reported to fall.
@@ -137,9 +137,10 @@ func logQuiet(samples []Sample, end float64) *float64 {
 	return new(max(0, grew-end))
 }
 
-// recoverHold is how many seconds new connections must go on to succeed to count as recovered: at
-// its limit a table takes a few whenever some entries end. It is more where a lost probe takes
-// longer to be known as lost, since the series lacks those under way at the end of the watch.
+// recoverHold is the time, in seconds, for which new connections must succeed to count as
+// recovered: at its limit a table takes a few whenever some entries end. It is more where a lost
+// probe takes longer to be known as lost, since the series lacks those under way at the end of the
+// watch.
 const recoverHold = 2.0
 
 // summariseProbes summarises the attempts of each probe, and of all together.
@@ -256,15 +257,15 @@ func distributionOf(values []float64) Latency {
 	}
 }
 
-// Recovery is how long the DUT was watched after the load, and why no longer.
+// Recovery tells how long the DUT was watched after the load, and why no longer.
 type Recovery struct {
 	AtMost  float64 `json:"at_most_s"` // the longest watch, from the experiment
 	Watched float64 `json:"watched_s"` // how long the trial was watched after its load
-	// Ended is why the watch ended: undisturbed, settled, time-over or interrupted.
+	// Ended is the reason for the end of the watch: undisturbed, settled, time-over or interrupted.
 	Ended RecoveryEnd `json:"ended"`
 }
 
-// RecoveryEnd is why the watch after the load ended.
+// RecoveryEnd gives the reason why the watch after the load ended.
 type RecoveryEnd string
 
 // The reasons.
@@ -286,18 +287,19 @@ type Watch struct {
 	AtLeast, AtMost float64
 	// Failed counts the attempts of the load that failed.
 	Failed int64
-	// Samples are those since LoadEnd, in order of time. Their counters go on from the baseline.
+	// Samples are the samples since LoadEnd, in order of time. Their counters go on from the
+	// baseline.
 	Samples    []Sample
 	Bystanders []Bystander
 }
 
-// Bystander is what is known of a probe while it runs.
+// Bystander holds the state of a probe while it runs.
 type Bystander struct {
 	Interval float64 // seconds between two attempts
 	Timeout  float64 // seconds after which an attempt is lost
 	Lost     int64
-	// HeardLoss is when the latest loss was reported, Answered when the last answered attempt was
-	// sent.
+	// HeardLoss is the time of the report of the latest loss, Answered the sending time of the last
+	// answered attempt.
 	HeardLoss, Answered float64
 	// Pending says that attempts from before LoadEnd may still lack a result.
 	Pending bool

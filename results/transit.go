@@ -30,7 +30,7 @@ type Crossing struct {
 	Missing int64 `json:"missing"`
 }
 
-// Place is where frames between a node and one of its links were dropped.
+// Place names a part of the way between a node and one of its links where frames were dropped.
 type Place struct {
 	Node   string `json:"node"`
 	Link   string `json:"link"`

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// crossing returns a direction in which so many of the sent frames arrived, and others were dropped
-// at places.
+// crossing returns a direction in which received of the sent frames arrived, and others were
+// dropped at places.
 func crossing(sent, received int64, places ...Place) Crossing {
 	c := Crossing{Sent: sent, Received: received}
 	for _, p := range places {

@@ -9,11 +9,13 @@ import (
 	"strings"
 )
 
-// Evidence is how a trial was measured; a zero field was not observed and gives no reason.
+// Evidence holds observations of the measurement of a trial; a zero field was not observed and
+// gives no reason.
 type Evidence struct {
 	// Limits are the generators' own limits that were hit, each with the code of its kind.
 	Limits []Reason
-	// OwnTable is by how many entries the generator's own connection-tracking table grew.
+	// OwnTable is the number of entries by which the generator's own connection-tracking table
+	// grew.
 	OwnTable int64
 	// Steal is the share of the DUT's CPU time that its hypervisor gave to others; GeneratorCPU the
 	// share of its CPUs that the generator was busy.
@@ -21,7 +23,7 @@ type Evidence struct {
 	// LostCPU is the share of its time that the DUT waited for a CPU of its host. It is evidence
 	// only where CPU time is measured, not under emulation.
 	LostCPU float64
-	// Slack is how late a send of the load may be, in milliseconds.
+	// Slack bounds the delay of a send of the load, in milliseconds.
 	Slack float64
 	// Interval is the requested time between two samples, in seconds.
 	Interval float64
@@ -29,7 +31,7 @@ type Evidence struct {
 	Console []string
 }
 
-// Reason is why a trial is INVALID: its kind, and the observation, in words.
+// Reason tells why a trial is INVALID: its kind, and the observation, in words.
 type Reason struct {
 	Code Code
 	Text string

@@ -6,7 +6,7 @@ import (
 	"github.com/ctload/ctload/internal/rules"
 )
 
-// Draft is an experiment that a program makes: its text is what [Parse] reads.
+// Draft is an experiment that a program makes: [Parse] reads its text.
 type Draft struct {
 	Head
 	DUT      Configuration
@@ -39,7 +39,7 @@ func (d Draft) Text() ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-// Wanted is what rules want of a lab.
+// Wanted lists the parts of a lab that rules need.
 type Wanted struct {
 	Topology TopologyKind
 	Cards    Cards    // the interfaces that rules name
@@ -49,7 +49,7 @@ type Wanted struct {
 	Notes []string
 }
 
-// WantedBy returns what rules want of a lab.
+// WantedBy returns the parts of a lab that rules need.
 func WantedBy(texts rules.Texts) Wanted {
 	var i importer
 	f := firewall{Ruleset: rules.Read(texts)}

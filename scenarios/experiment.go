@@ -101,8 +101,8 @@ func (t Threshold) AppliesTo(r Resolved) bool {
 
 const allScenarios = "all"
 
-// Documentation is what an experiment tells its readers. The program shows it and decides nothing
-// by it.
+// Documentation holds the texts of an experiment for its readers. The program shows it and decides
+// nothing by it.
 type Documentation struct {
 	Group   Group    `yaml:"group"`
 	Story   string   `yaml:"story" matrix:"no"`
@@ -144,7 +144,7 @@ var groupTitles = map[Group]string{
 // Title returns a heading for the experiments of a group.
 func (g Group) Title() string { return cmp.Or(groupTitles[g], "Others") }
 
-// Topology is how the DUT is wired. In a file it is the kind alone, or a mapping.
+// Topology describes the wiring of the DUT. In a file it is the kind alone, or a mapping.
 type Topology struct {
 	Kind     TopologyKind `yaml:"kind"`
 	Families []Family     `yaml:"families"`

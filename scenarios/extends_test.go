@@ -11,8 +11,8 @@ import (
 	"github.com/ctload/ctload/internal/kernels"
 )
 
-// TestExtends reads a file that changes parts of table-full. What it does not change may change
-// with the shipped file, and is compared with that file.
+// TestExtends reads a file that changes parts of table-full. The other parts may change with the
+// shipped file, and are compared with that file.
 func TestExtends(t *testing.T) {
 	data, err := os.ReadFile("testdata/extends/extends.yaml")
 	if err != nil {

@@ -59,7 +59,7 @@ func TestFiles_ByPath(t *testing.T) {
 	}
 	check(e)
 	roundTrip(t, e)
-	// Another process gets what was read, not what is there now.
+	// Another process gets the files as they were read, not as they are now.
 	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "10.conf"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestFiles_ByPath(t *testing.T) {
 	}
 }
 
-// TestFiles_Problems are told at their place in the file that has them.
+// TestFiles_Problems finds each problem reported at its place in the file that has it.
 func TestFiles_Problems(t *testing.T) {
 	for name, test := range map[string]struct {
 		dut, text, want string

@@ -367,8 +367,8 @@ const (
 	exemptAll     Exempt = "all"
 )
 
-// Passage is what the rules of the DUT make of the load's first packets, as far as their texts
-// tell.
+// Passage tells what the rules of the DUT make of the load's first packets, as far as their texts
+// tell it.
 type Passage struct {
 	Exempt  Exempt
 	Refused string // the rule or policy that refuses all of them; empty where some pass

@@ -15,7 +15,7 @@ import (
 	"github.com/ctload/ctload/internal/rules"
 )
 
-// Imported is what [Import] makes of an operator's files.
+// Imported holds the experiment that [Import] makes of an operator's files.
 type Imported struct {
 	Text  []byte   // an experiment
 	Notes []string // what is left out, which names are mapped, what listens; a sentence each

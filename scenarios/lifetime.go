@@ -22,8 +22,8 @@ const (
 	Quantiles   Shape = "quantiles"
 )
 
-// Lifetime is how long connections stay open and flows go on. In a file it is a duration, the same
-// for all; "exponential(3s)" by its mean; "lognormal(3s, 1.2)" by its mean and the standard
+// Lifetime is the time that connections stay open and flows go on. In a file it is a duration, the
+// same for all; "exponential(3s)" by its mean; "lognormal(3s, 1.2)" by its mean and the standard
 // deviation of its logarithm; or a list of quantiles at equal steps, the shortest and the longest
 // included. The zero value has none.
 type Lifetime struct {
@@ -177,7 +177,7 @@ func (l Lifetime) tree() *node {
 	return n
 }
 
-// Arrivals is how the beginnings of an open loop lie within its rate.
+// Arrivals tells how an open loop spreads the beginnings of its connections over time.
 type Arrivals string
 
 // The arrivals.

@@ -52,7 +52,8 @@ func checkListen(p *problems, n *node, listen []string, topology Topology) {
 	}
 }
 
-// lead is where rules lead packets: a port of a node of the lab, or of an address that no node has.
+// lead is a destination that rules give packets: a port of a node of the lab, or of an address that
+// no node has.
 type lead struct {
 	node, address string // of which one is empty
 	port          uint16

@@ -15,7 +15,7 @@ import (
 
 // MarshalYAML writes the experiment as it will run: with the selected scenarios, with any matrix
 // and extended file written out, and with defaults and current names in place. [Parse] reads it as
-// the same experiment. What a scenario shares with the dut is written once.
+// the same experiment. Values that a scenario shares with the dut are written once.
 func (e *Experiment) MarshalYAML() ([]byte, error) {
 	head := e.Head
 	head.Extends, head.Omit = "", nil

@@ -37,7 +37,8 @@ type Offset Duration
 // Bandwidth is a number of bits per second. In a file: "10Mbit/s".
 type Bandwidth int64
 
-// Excess is how much one figure exceeds another, as a share of the other, from 0 up: "10%", "150%".
+// Excess is the amount by which one figure exceeds another, as a share of the other, from 0 up:
+// "10%", "150%".
 type Excess float64
 
 // The largest values that the language accepts: generous, and far from overflow.

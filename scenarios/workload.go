@@ -26,7 +26,8 @@ type Entry struct {
 	Requests    Count `yaml:"requests"`
 	Connections Count `yaml:"connections"`
 	Flows       Count `yaml:"flows"`
-	// Duration ends a generator; for hold it is how long the connections stay open once all are.
+	// Duration ends a generator; for hold it is the time that the connections stay open once all
+	// are.
 	Duration Duration `yaml:"duration"`
 
 	Concurrency Count   `yaml:"concurrency"`
@@ -118,7 +119,7 @@ const (
 // Words returns the valid values.
 func (Probe) Words() []string { return words(ProbeTCP, ProbeUDP, ProbeICMP) }
 
-// Role is on whose side a generator is; the zero Role is a user's.
+// Role tells whose side a generator takes; the zero Role is a user's.
 type Role string
 
 // Hostile is an attacker's role: what fails of it is no failure of the scenario.
@@ -127,7 +128,7 @@ const Hostile Role = "hostile"
 // Words returns the valid values.
 func (Role) Words() []string { return words(Hostile) }
 
-// Close is how a connection ends, which decides the state that its entry is left in.
+// Close is a way to end a connection. It decides the last state of the connection's entry.
 type Close string
 
 // The ways to end a connection.
@@ -141,7 +142,7 @@ const (
 // Words returns the valid values.
 func (Close) Words() []string { return words(CloseFIN, CloseRST, CloseAbandon, CloseHalf) }
 
-// Listener is what the target of a generator does at its ports.
+// Listener describes the behaviour of a generator's target at its ports.
 type Listener string
 
 // The listeners.

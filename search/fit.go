@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// fit is what the valid trials of a search say of the limit, as a probability over the limit's
+// fit derives the limit from the valid trials of a search, as a probability over the limit's
 // position z: the logarithm of the value, signed so that trials below the limit hold.
 //
 // Each trial has a limit of its own, which scatters around that of the configuration with a

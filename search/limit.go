@@ -6,7 +6,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// Limit is what is lost first beyond a limit.
+// Limit names the cause of the first loss beyond a limit.
 type Limit string
 
 // The limits.
@@ -36,7 +36,7 @@ func (l Limit) Words() string {
 	}[l]
 }
 
-// limits are those that a verdict names.
+// limits maps a verdict to the limit that it names.
 var limits = map[results.Verdict]Limit{
 	results.TableFull: Table, results.Evicting: Table, results.ChainTooLong: Hash,
 	results.NATExhausted: Ports, results.Clash: Races, results.StateLost: State,
@@ -46,7 +46,7 @@ var limits = map[results.Verdict]Limit{
 // busyCPU is the share of its CPU time at which a DUT has none left.
 const busyCPU = 0.95
 
-// Conditions are what a trial must keep to hold.
+// Conditions decide whether a trial holds.
 type Conditions struct {
 	Loss float64 // the share of the attempts that may be lost
 	Keep []*results.Threshold
@@ -110,7 +110,7 @@ func Loss(t *results.Trial) float64 {
 	return float64(lost) / float64(offered)
 }
 
-// limitOf names what was lost in a trial.
+// limitOf names the limit that the losses of a trial show.
 func limitOf(t *results.Trial) Limit {
 	if limit := limits[t.Verdict]; limit != "" {
 		return limit

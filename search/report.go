@@ -9,7 +9,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// Report is what a search found, as search.json in the run folder has it.
+// Report holds the findings of a search, as search.json in the run folder has them.
 type Report struct {
 	Search Found `json:"search"`
 }

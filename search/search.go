@@ -2,10 +2,10 @@
 // as a rate, or the smallest, such as the size of a table. It is pure: [Search.Next] names the
 // value of the next trial, the caller makes the trial, and [Search.Record] takes what came of it.
 //
-// A search begins below the predicted limit. What lives in the table there tells where the table
-// is full, since living entries are linear in the rate: trials just below and just above that
-// confirm it. Where something else is lost first, the search halves what is left instead. Either
-// way the interval comes from a fit over all valid trials (fit.go), never from the last bracket.
+// A search begins below the predicted limit. The number of living entries there tells where the
+// table is full, since it is linear in the rate: trials just below and just above that confirm it.
+// Where something else is lost first, the search halves what is left instead. Either way the
+// interval comes from a fit over all valid trials (fit.go), never from the last bracket.
 package search
 
 import (
@@ -34,7 +34,7 @@ type Settings struct {
 	Retries    int // further attempts at a value whose trial was INVALID
 }
 
-// Observation is what a trial showed.
+// Observation holds the result of a trial for a search.
 type Observation struct {
 	Value float64
 	// Invalid says that the trial shows nothing; Limit is then [Generator] where the load's own
@@ -46,7 +46,7 @@ type Observation struct {
 	Estimate float64
 }
 
-// Result is what is known of a limit.
+// Result holds an estimate of a limit, with its bounds.
 type Result struct {
 	Value float64 // the most probable limit; 0: nothing held
 	// Low and High bound the limit with the confidence that was asked for. A nil bound is not
@@ -57,7 +57,7 @@ type Result struct {
 	Invalid   int
 }
 
-// Step is why a trial is made.
+// Step gives the reason for a trial.
 type Step string
 
 // The steps.
@@ -73,9 +73,9 @@ const (
 const (
 	// below is the share of a predicted limit at which a search begins.
 	below = 0.75
-	// confirmations is how many trials on each side must agree with the limit.
+	// confirmations is the number of trials on each side that must agree with the limit.
 	confirmations = 3
-	// strides is how many resolutions from the limit a trial still confirms it.
+	// strides is the largest distance, in resolutions, from the limit at which a trial confirms it.
 	strides = 2.5
 )
 
@@ -375,7 +375,7 @@ func (s *Search) limit() Limit {
 	slices.SortStableFunc(lost, func(a, b Observation) int {
 		return cmp.Compare(s.position(a.Value), s.position(b.Value))
 	})
-	// What is lost far beyond the limit is not what is lost first.
+	// Losses far beyond the limit do not show what is lost first.
 	near := s.position(lost[0].Value) + math.Ln2/2
 	count := map[Limit]int{}
 	best := lost[0].Limit

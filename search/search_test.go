@@ -207,8 +207,7 @@ func TestSearch_Bounds(t *testing.T) {
 	}
 }
 
-// TestSearch_OtherLoss: what is lost before the table is full ends the use of estimates, and is
-// named.
+// TestSearch_OtherLoss: a loss before the table is full ends the use of estimates, and is named.
 func TestSearch_OtherLoss(t *testing.T) {
 	tc := truth{Settings: settings(1000), limit: 900, by: AcceptQueue, table: 1000}
 	s, r := tc.run(1)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// MaxConsole bounds, in bytes, what is kept of a machine's console: a guest may print without end.
+// MaxConsole bounds the kept part of a machine's console, in bytes: a guest may print without end.
 const MaxConsole = 8 << 20
 
 // ReadConsole returns the text of a console's file, up to [MaxConsole]; none where it is missing.

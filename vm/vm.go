@@ -70,7 +70,7 @@ type Machine struct {
 	Linked <-chan struct{}
 }
 
-// Port is a node's place on a link, whose nodes reach each other and nothing else.
+// Port is a node's place on a link. The nodes of a link reach each other and nothing else.
 type Port struct {
 	Link      string
 	Name      string   // of the node's card; empty: the kernel's

@@ -51,7 +51,7 @@ type Entry struct {
 	Offloaded        bool  // a flow table forwards the connection
 	Reply            Tuple // of an answer
 	Zone             uint16
-	// Left is how many seconds the entry has left; -1 where the kernel gives none.
+	// Left is the entry's remaining time in seconds; -1 where the kernel gives none.
 	Left   int64
 	Helper string // that reads the connection
 	ID     uint32

@@ -148,7 +148,7 @@ type change struct {
 	sent, received link.Conditions // of Network, as read back
 }
 
-// found adds a figure of what was not there before.
+// found adds a figure that was 0 before the change.
 func (c *change) found(name, after string) {
 	c.figures = append(c.figures, Figure{Name: name, Before: "0", After: after})
 }

@@ -96,7 +96,7 @@ type stateKey struct {
 	replied         bool
 }
 
-// flowKey is what the entries of one kind of flow have in common.
+// flowKey holds the values that all entries of one kind of flow share.
 type flowKey struct {
 	stateKey
 	to, leads netip.AddrPort // leads is zero without destination NAT

@@ -170,8 +170,8 @@ func (s Settings) usesNFT() bool {
 	return s.NFT != "" || (s.Rules != "" || s.Rules6 != "") && s.backend() == BackendNFT
 }
 
-// partLines is how many rules a transaction of an ordinary user's namespace has room for, whose
-// kernel does not let it raise the buffer (SO_SNDBUFFORCE): it ends at some 500.
+// partLines limits the rules of a transaction in an ordinary user's namespace. The kernel does not
+// let that user raise the buffer (SO_SNDBUFFORCE), which ends at some 500 rules.
 const partLines = 200
 
 // TooLarge reports whether a tool's transaction did not fit into the buffer of its socket.

@@ -217,8 +217,8 @@ func (k Kernel) readRules(ctx context.Context, s Settings, loaded map[string]Mod
 }
 
 // listTables lists all tables, or those of asked where the kernel hides the list of their names:
-// /proc/net/ip_tables_names belongs to the user who was root of the namespace when it was made,
-// which is no user if the map of users was written later.
+// /proc/net/ip_tables_names belongs to the user who was root of the namespace when it was made. If
+// the map of users was written later, it belongs to no user.
 func (k Kernel) listTables(ctx context.Context, tool, asked string) (string, error) {
 	text, err := k.run(ctx, "", tool, "-c")
 	if err == nil {

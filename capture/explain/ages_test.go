@@ -78,7 +78,7 @@ func TestExplain_Growth(t *testing.T) {
 	}
 }
 
-// TestExplain_Together: several settings are told one by one and together.
+// TestExplain_Together: the page shows several settings one by one and together.
 func TestExplain_Together(t *testing.T) {
 	c := newTable(4096, 4096)
 	c.holds(1200, "tcp", "TIME_WAIT", capture.Assured, 80, 120)

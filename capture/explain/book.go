@@ -197,8 +197,8 @@ type Rate struct {
 	MeanAge float64 `json:"mean_age_s,omitempty"`
 }
 
-// passing are the states that an entry only passes through, in which no packet renews it, each with
-// what the number of its entries counts.
+// passing are the states that an entry only passes through, where no packet renews it. Each has the
+// words for its number of entries.
 var passing = map[string]string{
 	"TIME_WAIT": "closed connections", "CLOSE_WAIT": "half-closed connections",
 	"SYN_SENT": "attempts without an answer", "SYN_RECV": "attempts without a third packet",

@@ -96,7 +96,7 @@ type Spread struct {
 	Max    float64 `json:"max"`
 }
 
-// Holders are those who hold most entries.
+// Holders lists the addresses, or the services, that hold most entries.
 type Holders struct {
 	Top      []Holder `json:"top,omitempty"`
 	Distinct int      `json:"distinct"`
@@ -193,7 +193,7 @@ type groupKey struct {
 	kind                             capture.Kind
 }
 
-// manyServices is above how many services of one kind of entries the rare ones are told as other.
+// manyServices limits the services of one kind of entries: beyond it, the rare ones count as other.
 const manyServices = 6
 
 // groups counts the entries by what they are.
@@ -268,7 +268,7 @@ func spread(values []float64) *Spread {
 	return &Spread{Min: values[0], Median: median, Max: values[len(values)-1]}
 }
 
-// holders counts who holds most.
+// holders finds the sources, targets and services that hold most entries.
 func (x *Explanation) holders(c *capture.Capture) {
 	var sources, targets, services []string
 	for _, e := range c.Table.Entries {

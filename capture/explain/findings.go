@@ -366,7 +366,7 @@ func (x *Explanation) findCaveats(b *book) {
 	}
 }
 
-// limits says what was not shown, and what cannot be known from such texts.
+// limits names the facts that the texts do not show, and those that such texts cannot show.
 func (x *Explanation) limits(c *capture.Capture, b *book) {
 	for _, part := range []struct {
 		shown bool

@@ -53,10 +53,10 @@ type Stream struct {
 	Life    float64 `json:"life_s,omitempty"`
 	Timeout float64 `json:"timeout_s,omitempty"` // of the state after that
 	Held    float64 `json:"held,omitempty"`      // connections that stay
-	// Entries are those of the whole table that the stream stands for.
+	// Entries is the number of entries of the whole table that the stream stands for.
 	Entries float64 `json:"entries"`
 	Sources int     `json:"sources"` // different source addresses in the listing
-	// Exponent is that of Zipf's law over the sources; 0: they have about the same.
+	// Exponent is the exponent of Zipf's law over the sources; 0: they have about the same.
 	Exponent float64 `json:"zipf,omitempty"`
 }
 
@@ -82,7 +82,7 @@ type Traffic struct {
 	Evicts bool `json:"evicts,omitempty"`
 }
 
-// errNoSample is why a capture has no traffic.
+// errNoSample tells why a capture has no traffic.
 var errNoSample = errors.New("the capture has no listing of the table, or one of selected " +
 	"entries: the load that made it is unknown. Save the whole of conntrack -L, or its first lines")
 
@@ -469,7 +469,7 @@ func (s *sorter) classOf(e capture.Entry) *class {
 }
 
 const (
-	// youngFor is for how many seconds a conversation is not ASSURED yet: until the first datagram
+	// youngFor is the time, in seconds, before a conversation is ASSURED: until the first datagram
 	// after two seconds (nf_conntrack_proto_udp.c).
 	youngFor = 2.5
 	// streamLife is the shortest life of a stream, in seconds.

@@ -10,8 +10,8 @@ import (
 	"github.com/ctload/ctload/capture"
 )
 
-// host plays a host: connections come as a Poisson process, and a capture is what lives at second
-// 0, with what still lives in a second listing.
+// host simulates a host: connections come as a Poisson process, and a capture lists the entries
+// that live at second 0, and in a second listing those that still live.
 type host struct {
 	*table
 	r       *rand.Rand
@@ -24,8 +24,8 @@ func newHost(seed uint64) *host {
 	return h
 }
 
-// connections adds what is there of connections that come rate times a second and live for a time
-// that life draws, after which their entry stays for a timeout.
+// connections adds the entries of connections that come rate times a second and live for a time
+// that life draws. Each entry stays for a timeout after that.
 func (h *host) connections(rate float64, life func() float64, state string, port uint16,
 	timeout float64,
 ) {
@@ -67,7 +67,7 @@ func (t *Traffic) stream(port uint16, end End) (sum Stream) {
 	return sum
 }
 
-// within reports a figure that is further from what is wanted than chance allows.
+// within reports a figure that is further from the wanted one than chance allows.
 func within(t *testing.T, what string, got, want, share float64) {
 	t.Helper()
 	if math.Abs(got-want) > share*want {

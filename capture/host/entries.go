@@ -45,9 +45,9 @@ const (
 	pause         = time.Millisecond
 )
 
-// entries lists the first entries of the table, at most so many. They lie in the order of a keyed
-// hash: they are a fair sample. The socket is closed when there are enough, which ends the kernel's
-// walk.
+// entries lists the first entries of the table; most bounds their number. They lie in the order of
+// a keyed hash: they are a fair sample. The socket is closed when there are enough, which ends the
+// kernel's walk.
 func (t *taker) entries(ctx context.Context, most int) (l listing, err error) {
 	if most == 0 || t.WithoutRoot {
 		return l, nil

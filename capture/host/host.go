@@ -34,7 +34,7 @@ type Options struct {
 	Entries int
 	// WithoutRoot reads only what every user may read: no entries, no rules, no kernel log.
 	WithoutRoot bool
-	// Proc and Sys are where procfs and sysfs are mounted, by default /proc and /sys.
+	// Proc and Sys are the mount points of procfs and sysfs, by default /proc and /sys.
 	Proc, Sys string
 	// Progress is called once a second with the time that is left.
 	Progress func(left time.Duration)

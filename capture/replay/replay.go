@@ -64,7 +64,7 @@ type maker struct {
 	x       *explain.Explanation
 	draft   scenarios.Draft
 	notes   []string
-	// scale and faster are those that are reached: the hash has whole pages.
+	// scale and faster are the factors that the experiment reaches: the hash has whole pages.
 	scale, faster float64
 	streams       []explain.Stream  // those that are replayed
 	heavy         map[string]string // nodes of heavy sources, by address
@@ -84,7 +84,7 @@ func (m *maker) family() scenarios.Family {
 	return scenarios.IPv4
 }
 
-// hashPage is how many buckets the kernel allocates at once.
+// hashPage is the number of buckets that the kernel allocates at once.
 const hashPage = 512
 
 // dut takes over the host: its kernel, size, settings and rules.
@@ -307,8 +307,8 @@ func (m *maker) expect(scenario, format string, args ...any) {
 	})
 }
 
-// tolerance is within which share of a number of entries a steady count stays: a tenth, or four
-// times its deviation.
+// tolerance returns the share of a number of entries within which a steady count stays: a tenth, or
+// four times its deviation.
 func tolerance(n float64) float64 { return max(0.1, 4/math.Sqrt(max(1, n))) }
 
 // expired returns how many expired entries the count holds at most beside the living ones: in a

@@ -106,7 +106,7 @@ type mapper struct {
 	before  []string // the words before the one that is mapped, in its line
 }
 
-// words are what rules consist of: addresses with their lengths and ports, and other words.
+// words matches the parts of rules: addresses with their lengths and ports, and other words.
 var words = regexp.MustCompile(`[^\s{},;"]+`)
 
 // text maps every address in rules.
@@ -202,7 +202,7 @@ func (m *maker) placeholder(word string) string {
 	return "${" + word + "}"
 }
 
-// address maps one address by who has it, or else by what the rule uses it for.
+// address maps one address by the host that has it, or else by the rule's use of it.
 func (p *mapper) address(a netip.Addr, word string) string {
 	if !p.ours(a) || a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() {
 		return word

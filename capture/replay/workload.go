@@ -14,12 +14,13 @@ import (
 const (
 	// mostStreams bounds the entries of a workload, mostHeavy the nodes of heavy sources.
 	mostStreams, mostHeavy = 16, 3
-	// mostSources is how many addresses of its own a client has, mostStrangers how many crafted
-	// packets come from.
+	// mostSources limits the addresses that a client itself has, mostStrangers the sources of
+	// crafted packets.
 	mostSources, mostStrangers = 4096, 60000
-	// portsOfSource is how many connections to one port a source address is given.
+	// portsOfSource limits the connections from one source address to one port.
 	portsOfSource = 16000
-	// socketRests is how many seconds a socket of the client keeps its port after the end.
+	// socketRests is the time, in seconds, that a socket of the client keeps its port after the
+	// end.
 	socketRests = 60
 )
 
@@ -91,8 +92,8 @@ func (m *maker) livingOf(e scenarios.Entry, s explain.Stream) float64 {
 	return float64(e.Rate) * (s.Life + s.Timeout) / m.faster
 }
 
-// raise returns by which factor the rates of a full table that refuses are raised: what was refused
-// is not in it.
+// raise returns the factor for the rates of a full table that refuses packets: the refused ones are
+// not in it.
 func (m *maker) raise(list []explain.Stream) float64 {
 	if !m.traffic.Full || m.traffic.Evicts {
 		return 1

@@ -9,7 +9,7 @@ import (
 	"github.com/ctload/ctload/capture"
 )
 
-// prompts begin a line on which somebody typed a command.
+// prompts matches a line with a prompt and the command that a user typed.
 var prompts = regexp.MustCompile(`^[^#$%>=]{0,80}[#$%]\s+(\S.*)$`)
 
 // programs are the commands whose output this package reads, or which it must tell from output.

@@ -39,7 +39,7 @@ type Report struct {
 	Unread []Part `json:"unread,omitempty"`
 }
 
-// errNothing is why texts make no capture.
+// errNothing tells why texts make no capture.
 var errNothing = errors.New("nothing of connection tracking was recognised")
 
 // Read reads saved texts of one host and one moment.

@@ -129,8 +129,8 @@ func wrapped(text string, width int) string {
 	return b.String()
 }
 
-// TestRead_CutEnd cuts a listing at each byte of its last entries: whole entries stay, and what is
-// left of another one is told.
+// TestRead_CutEnd cuts a listing at each byte of its last entries: whole entries stay, and the rest
+// of a cut one is reported.
 func TestRead_CutEnd(t *testing.T) {
 	lines := table(8)
 	text := strings.Join(lines, " use=1\n") + " use=1\n"

@@ -88,7 +88,7 @@ Give the file a look with --show.
 	return cmd
 }
 
-// take captures this host, or what was saved of another.
+// take captures this host, or reads the saved outputs of another.
 func take(cmd *cobra.Command, o hostcapture.Options, from []string) (*capture.Capture, error) {
 	if len(from) > 0 {
 		c, err := loadCapture(cmd, from)

@@ -9,8 +9,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// causesInState has experiments whose failures come of the state of an entry, of rules or of NAT,
-// while the kernel refuses nothing for want of room.
+// causesInState has experiments whose failures the state of an entry, of rules or of NAT causes,
+// while the table has room and the kernel refuses nothing.
 var causesInState = map[string]string{
 	"idle for longer than the timeout": `
 experiment: idle

@@ -22,7 +22,7 @@ type generateFlags struct {
 	format string
 }
 
-// commonFlags are those of every kind; at most one of profileFlags may be given.
+// commonFlags are the flags of every kind; at most one of profileFlags may be given.
 const (
 	commonFlags = profileFlags + " number duration arrivals catch-up slack timeout sources zipf" +
 		" source-ports seed workers cpus namespace allow-public format"

@@ -13,7 +13,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// payloads are what a stranger may put into every text of a run or an experiment.
+// payloads are texts that a stranger may put into every text of a run or an experiment.
 var payloads = map[string]string{
 	"terminal":    "\x1b]0;own\a\x1b[2J\u009b31m",
 	"direction":   "\u202egnp\u2066\u200b\u2028",

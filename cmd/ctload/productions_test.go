@@ -119,7 +119,7 @@ var productions = map[string]struct {
 `, true},
 }
 
-// lasts is how long the load of a production lasts: several times its timeouts.
+// lasts is the length, in seconds, of a production's load: several times its timeouts.
 const lasts = 32
 
 // TestProductions captures tables from outside, makes experiments of them, and finds the same in

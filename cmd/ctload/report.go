@@ -94,8 +94,8 @@ run once more, and ends with the exit status that ctload run would have ended wi
 	return cmd
 }
 
-// runSchema prints the schema of run.json. The settings of entries and actions in it are those of
-// an experiment, whose schema is within.
+// runSchema prints the schema of run.json. It contains the schema of an experiment, for the
+// settings of entries and actions.
 func runSchema(w io.Writer) error {
 	var run map[string]any
 	var experiment struct {

@@ -60,8 +60,8 @@ func helpCommand() *cobra.Command {
 	}
 }
 
-// output remembers that a write failed, also for commands that do not look: what was asked for was
-// not printed.
+// output remembers that a write failed, also for commands that do not look: the user did not get
+// the requested output.
 type output struct {
 	io.Writer
 	err error

@@ -203,8 +203,8 @@ func (f *searchFlags) inside(cmd *cobra.Command, args []string) error {
 	return measure(cmd, job)
 }
 
-// check refuses what cannot be searched before anything is prepared. limits is how many are looked
-// for.
+// check refuses what cannot be searched before anything is prepared. limits is the number of limits
+// that the search looks for.
 func (f *searchFlags) check(
 	cmd *cobra.Command, args []string,
 ) (job orchestrator.Job, limits int, err error) {

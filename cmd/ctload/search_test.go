@@ -33,7 +33,7 @@ func searched(t *testing.T, limit time.Duration, text string, args ...string) []
 	return report.Search.Scenarios
 }
 
-// checkFound holds what was found to a limit that the kernel's arithmetic gives.
+// checkFound compares the found limit with the one that the kernel's arithmetic gives.
 func checkFound(t *testing.T, s search.Scenario, truth float64, limit search.Limit) {
 	t.Helper()
 	if s.Low == nil || s.High == nil || *s.Low > truth || *s.High < truth || s.Limit != limit {
@@ -44,9 +44,9 @@ func checkFound(t *testing.T, s search.Scenario, truth float64, limit search.Lim
 	}
 }
 
-// TestSearch_PortsOfNAT: 400 source ports towards one destination, of which a load of 2 s takes one
-// for each flow, carry 200 flows a second. The kernel gives up a little before the last port, since
-// it looks at 128 of them.
+// TestSearch_PortsOfNAT: 400 source ports towards one destination carry 200 flows a second, since a
+// load of 2 s takes one port for each flow. The kernel gives up a little before the last port,
+// since it looks at 128 of them.
 func TestSearch_PortsOfNAT(t *testing.T) {
 	labtest.Need(t)
 	const ports = `experiment: ports

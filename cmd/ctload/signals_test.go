@@ -16,7 +16,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// TestSignals_WithoutContext interrupts commands that read standard input or a pipe for ever: the
+// TestSignals_WithoutContext interrupts commands that read standard input or a pipe forever: the
 // first signal ends them.
 func TestSignals_WithoutContext(t *testing.T) {
 	t.Parallel()

@@ -29,7 +29,7 @@ type disturbed struct {
 	run     bool    // it makes a run, and no lab that stays up
 }
 
-// disturbance is what TestSoak does to a command.
+// disturbance is an action of TestSoak against a command.
 type disturbance struct {
 	name string
 	do   func(t *testing.T, mark string, caller *os.Process, draw *rand.Rand) // nil: a full disk

@@ -44,7 +44,8 @@ func TestTransit(t *testing.T) {
 	})
 }
 
-// balanced runs loads, each of so many flows, and holds the balance of their frames to be exact.
+// balanced runs loads with the given number of flows each, and requires an exact balance of their
+// frames.
 func balanced(t *testing.T, flows int64, loads []string, args ...string) {
 	t.Helper()
 	numbers := map[string]string{

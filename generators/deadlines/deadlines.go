@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Attention measures how long a worker stood still, as on a busy host. What came meanwhile is
+// Attention measures how long a worker stood still, as on a busy host. Data that came meanwhile is
 // unread, not late: until the worker has read it all, limits count only the time in which it ran.
 type Attention struct {
 	last   time.Duration // the latest turn

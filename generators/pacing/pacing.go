@@ -164,7 +164,7 @@ func (s Sine) Validate() error {
 		"and an amplitude from 0 to the mean", s.Mean, s.Amplitude, s.Period)
 }
 
-// DefaultSlack is how late a send may be before its slot is given up.
+// DefaultSlack bounds the delay of a send: a later one gives up its slot.
 const DefaultSlack = 10 * time.Millisecond
 
 // LateAfter is the lateness beyond which a send counts as late.
@@ -252,7 +252,8 @@ func (p *Pacer) peek() {
 	p.at, p.over = at, p.over || !more
 }
 
-// pass counts the next slot, of which missed is 0 or 1, and goes to the one after it.
+// pass counts the next slot and goes to the one after it; missed is 1 for a slot without a send,
+// else 0.
 func (p *Pacer) pass(missed int64) {
 	second := int(p.at / time.Second)
 	for len(p.seconds) <= second {

@@ -18,7 +18,7 @@ type Poisson struct {
 	next   int64                  // the send that has no sum yet
 }
 
-// poissonWindow is how many sends a schedule remembers.
+// poissonWindow is the number of sends that a schedule remembers.
 const poissonWindow = 64
 
 // NewPoisson returns a Poisson process of the rate of mean, which may be any schedule but [Bursts].

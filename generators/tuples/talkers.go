@@ -73,7 +73,7 @@ func (t *talkers) split(i uint64) (source, before uint64) {
 	return source, i/block*t.count(source) + uint64(t.rank[i%block])
 }
 
-// index is the inverse of split; false for a source that does not occur.
+// index inverts split; it returns false for a source that does not occur.
 func (t *talkers) index(source, before uint64) (uint64, bool) {
 	n := t.count(source)
 	if n == 0 {

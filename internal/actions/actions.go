@@ -40,8 +40,8 @@ const (
 	Join           Kind = "join"
 )
 
-// Owned is what an action has for itself while it lasts: of two actions on it at a time the end of
-// one would be the end of both.
+// Owned names the part of the lab that an action has for itself while it lasts: of two actions on
+// it at a time the end of one would be the end of both.
 type Owned string
 
 // What an action can own.
@@ -126,7 +126,7 @@ func (f Fact) OnLinks() bool { return f.Owns == Link || f.Owns == Links }
 // Undoable reports whether there is anything to take back: entries that are gone are gone.
 func (k Kind) Undoable() bool { return !k.Fact().Once }
 
-// Words are the valid values.
+// Words returns the valid values.
 func (Kind) Words() []string {
 	words := make([]string, len(Table))
 	for i, fact := range Table {
@@ -147,8 +147,8 @@ type Fault struct {
 	Modules []string          `json:"modules,omitempty"` // ModuleRemove; empty: nf_conntrack
 	Clock   time.Duration     `json:"clock,omitempty"`   // ClockJump: backwards where negative
 	CPU     float64           `json:"cpu,omitempty"`     // CPUThrottle: the share taken, 0 to 0.95
-	// Leave is how much memory in bytes stays free (MemoryPressure); 0: so little that allocations
-	// in interrupts, as those of connection tracking, fail under load.
+	// Leave is the memory, in bytes, that stays free (MemoryPressure); 0: so little that
+	// allocations in interrupts, as those of connection tracking, fail under load.
 	Leave int64 `json:"leave,omitempty"`
 	// Ports choose the responders that have one of them (ServerStop, ServerStall, ServerRestart);
 	// empty: all of the node.
@@ -186,8 +186,8 @@ type Filter struct {
 	Unassured   bool   `json:"unassured,omitempty"`   // only entries that early_drop may evict
 }
 
-// Conditions are what a link does to the frames between one node and the rest of the link. The zero
-// value is a link in order. A share is between 0 and 1.
+// Conditions describe what a link does to the frames between one node and the rest of the link. The
+// zero value is a link in order. A share is between 0 and 1.
 //
 // The words are those of netem (tc-netem(8)), which makes all but the last two. They hold for each
 // direction on its own: 10 ms on both are 20 ms on a round trip, and a loss of 5 % on both costs an

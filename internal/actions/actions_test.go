@@ -15,8 +15,8 @@ const page = "../../docs/language.md"
 
 const heading = "| action | its keys | what it does | taken back | has for itself |\n"
 
-// documented returns the table as docs/language.md has it. What a kind does stands on the page
-// alone, whose table is given.
+// documented returns the table as docs/language.md has it. Only the page, which is given, says what
+// a kind does.
 func documented(page string) string {
 	does := map[string]string{}
 	for row := range strings.Lines(page) {

@@ -130,7 +130,7 @@ func StateKeys() map[string]string {
 	return keys
 }
 
-// Setting is one kernel parameter and the value it is to have.
+// Setting is one kernel parameter with its wanted value.
 type Setting struct {
 	Key   string `json:"key"` // as net.netfilter.nf_conntrack_max; older spellings see [Key]
 	Value string `json:"value"`

@@ -60,7 +60,7 @@ var LastUnlimited = Version{6, 18}
 // HostName is the name of this host's own kernel.
 const HostName = "host"
 
-// versions are those of the kernels that distributions ship under their names.
+// versions are the versions of the kernels that distributions ship, by name.
 var versions = map[string]Version{
 	"debian/bullseye": {5, 10}, "debian/bookworm": {6, 1}, "debian/trixie": {6, 12},
 	"ubuntu/focal": {5, 4}, "ubuntu/jammy": {5, 15}, "ubuntu/noble": {6, 8},
@@ -179,8 +179,8 @@ func RoundBuckets(n, multiple int64) int64 {
 	return (n + multiple - 1) / multiple * multiple
 }
 
-// FolkMax is the formula that guides and alert texts still quote for nf_conntrack_max on 64 bits:
-// RAM / 16384 / (64 / 32). It is the rule of old kernels without its steps.
+// FolkMax computes the formula that guides and alert texts still quote for nf_conntrack_max on 64
+// bits: RAM / 16384 / (64 / 32). It is the rule of old kernels without its steps.
 func FolkMax(memory int64) int64 { return memory / 16384 / 2 }
 
 // LoadedSize returns the table that a line to load a module asks for, as nf_conntrack

@@ -84,8 +84,8 @@ func rootDrops(device netlink.Link, wanted func(handle uint32) bool) (n int64, e
 	return n, nil
 }
 
-// Shaper shapes interfaces and counts what it has dropped there, whose counters end with each
-// change. The zero value is ready for use.
+// Shaper shapes interfaces and counts the frames that it dropped there. The kernel's counters end
+// with each change. The zero value is ready for use.
 type Shaper struct {
 	mu     sync.Mutex
 	former map[string]drops // by interface, of earlier shaping

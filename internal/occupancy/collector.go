@@ -32,7 +32,7 @@ func (s *simulation) collect() {
 	s.scan += max(s.interval(), freed/freesPerS+s.dt)
 }
 
-// bins are how many kinds of remaining time a scan tells apart.
+// bins is the number of kinds of remaining time that a scan tells apart.
 const bins = 128
 
 // interval returns how many seconds pass from this scan to the next.
@@ -104,7 +104,7 @@ func (s *simulation) remaining(weights *[bins]float64) (alive float64) {
 			if c.moves == nil {
 				continue
 			}
-			// What moves on has its state's timeout less what has passed of it.
+			// An entry that moves on has its state's timeout less the part that has passed.
 			rule := f.States[j]
 			for at := s.tick; at < s.size; at++ {
 				if n := c.moves[at]; n > 0 {
@@ -127,7 +127,7 @@ type Range struct {
 	LowDrop, HighDrop   float64
 }
 
-// phases is how many phases of a collector that may come at any time are tried.
+// phases is the number of phases that Simulate tries for a collector that may come at any time.
 const phases = 16
 
 // Simulate predicts what becomes of a table. Where the collector's phase is not known it tries

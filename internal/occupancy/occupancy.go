@@ -33,8 +33,8 @@ const (
 // State is a part of an entry's life. Times are in seconds.
 type State struct {
 	Name string // as /proc/net/nf_conntrack spells it; for filters
-	// Timeout is how long the entry lives after its last packet. Changes of the sysctl hold for
-	// entries that enter the state after them.
+	// Timeout is the time, in seconds, that the entry lives after its last packet. Changes of the
+	// sysctl hold for entries that enter the state after them.
 	Timeout float64
 	// Lasts is the mean time until a packet moves the entry to its next state; 0: none does. An
 	// entry whose timeout is shorter expires first, and later packets make no new one.
@@ -50,28 +50,28 @@ type Stream struct {
 	Name string
 	// Arrivals returns how many flows have begun before a time, in seconds. It never decreases.
 	Arrivals func(t float64) float64
-	// States are those of each entry, in order; empty: the flows make no entries.
+	// States are the states of each entry, in order; empty: the flows make no entries.
 	States []State
 	// Retries are the times from a flow's first packet to each repetition while the kernel refuses
 	// its entry, ascending, as those of a SYN.
 	Retries []float64
-	// Packets is how many packets each attempt of a flow sends, all of which the kernel refuses
-	// with its entry; 0 stands for one.
+	// Packets is the number of packets that each attempt of a flow sends. The kernel refuses all of
+	// them with its entry; 0 stands for one.
 	Packets float64
 	// Tuples is the number of different tuples of the flows; 0: each flow has its own. A flow on a
 	// tuple that has an entry takes that over.
 	Tuples int64
 	// Pool is the number of the [Input.Pools] from which each entry takes a port, from 1; 0: none.
 	Pool int
-	// Talks is how often an open connection sends, in seconds; 0: it is silent. One that talks
-	// makes a new entry where its own was removed (nf_conntrack_tcp_loose, for TCP).
+	// Talks is the time, in seconds, between two sends of an open connection; 0: it is silent. One
+	// that talks makes a new entry where its own was removed (nf_conntrack_tcp_loose, for TCP).
 	Talks float64
-	// Walks is how many buckets the kernel searches for each flow, besides finding its entry; 0
-	// stands for one, that of the first packet. NAT searches another one for a free tuple.
+	// Walks is the number of buckets that the kernel searches for each flow, besides finding its
+	// entry; 0 stands for one, that of the first packet. NAT searches another one for a free tuple.
 	Walks float64
 }
 
-// Change is what happens to the table or to the load at a time.
+// Change describes a change of the table or of the load at a time.
 type Change struct {
 	At float64 // seconds
 	// When, where it is not nil, makes the change wait for the first moment at which it holds, and
@@ -115,18 +115,18 @@ type Input struct {
 	Pools []int64 // ports that NAT may use, each for one destination or several
 	From  float64 // where the simulation starts: at most 0
 	Until float64 // where it ends
-	// Grace is for how long it goes on at most while refused flows wait for their repetitions.
+	// Grace bounds the time that it goes on while refused flows wait for their repetitions.
 	Grace float64
 	// Scan is the time of the collector's next scan; nil: it comes within a minute from From, and
 	// nothing tells when.
 	Scan *float64
 	// Hertz is the kernel's CONFIG_HZ; 0 stands for 250.
 	Hertz int
-	// Points is how many points of the count to keep, evenly spaced; 0: none.
+	// Points is the number of points of the count to keep, evenly spaced; 0: none.
 	Points int
 }
 
-// Outcome is what a simulation gives.
+// Outcome holds the results of a simulation.
 type Outcome struct {
 	Peak  float64 // highest count
 	Alive float64 // highest number of entries that have not expired
@@ -149,8 +149,8 @@ type Outcome struct {
 	Counts []Moment // over time, where Input.Points asks for them
 }
 
-// evictionRange is how many buckets the kernel searches for an entry to evict, since 2.6.24
-// (NF_CT_EVICTION_RANGE).
+// evictionRange is the number of buckets that the kernel searches for an entry to evict, since
+// 2.6.24 (NF_CT_EVICTION_RANGE).
 const evictionRange = 8
 
 // RefusedShare returns the share of the new entries at a full table that the kernel refuses (drop)

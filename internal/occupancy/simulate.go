@@ -167,7 +167,7 @@ func (s *simulation) apply(now float64) {
 	}
 }
 
-// sampled is how many seconds pass from one look at a condition to the next.
+// sampled is the time, in seconds, from one look at a condition to the next.
 const sampled = 0.1
 
 // change makes a change, and returns true.

@@ -10,7 +10,7 @@ import (
 // This file has what rules make of the entries of a flow beside exempting it: timeouts of their
 // own, and the ports that NAT may take.
 
-// Translation is what a rule of source NAT may make of a source.
+// Translation describes the sources that a rule of source NAT may give.
 type Translation struct {
 	Addresses   int64
 	First, Last uint16 // ports; 0: the kernel keeps the port's class, 1024 to 65535 for others

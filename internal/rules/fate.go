@@ -73,14 +73,14 @@ func (p Place) String() string {
 	return fmt.Sprintf("the rule %q in %s", p.Rule.Text, where)
 }
 
-// Fate is what the rules make of a packet.
+// Fate tells what the rules make of a packet.
 type Fate struct {
 	Untracked Fit   // rules take it out of tracking
 	Exempting Place // the first of them; without a table where Untracked is Never
 	Refused   Fit   // rules drop or reject it
 	Refusing  Place // likewise
-	// Target is where the first rule of destination NAT that it surely meets leads; see
-	// [Rule.Target].
+	// Target is the new destination, from the first rule of destination NAT that the packet surely
+	// meets; see [Rule.Target].
 	Target  string
 	Leading Place
 	Targets []string // of all rules of destination NAT that it may meet
@@ -106,7 +106,7 @@ func (s Ruleset) Fate(f Flow) Fate {
 	for hooks := f.hooks(); len(hooks) > 0; hooks = hooks[1:] {
 		w.hook = hooks[0]
 		for _, base := range s.bases(f.Family, w.hook) {
-			// What comes back from the loopback interface has its entry.
+			// A packet that comes back from the loopback interface has its entry.
 			w.early = base.Chain.Priority < conntrackPriority &&
 				!(f.Loopback && w.hook == "prerouting")
 			out := w.walk(base, w.reach, 0)
@@ -468,7 +468,7 @@ func (t *Table) element(value string, test func(string) Fit) Fit {
 	return Maybe
 }
 
-// protocolNumbers are those of the protocols that a load of ctload uses.
+// protocolNumbers are the numbers of the protocols that a load of ctload uses.
 var protocolNumbers = map[string]string{
 	"1": "icmp", "6": "tcp", "17": "udp", "58": "icmpv6", "ipv6-icmp": "icmpv6", "icmp6": "icmpv6",
 }
@@ -502,7 +502,7 @@ func portFit(ports string, port uint16, protocol string) Fit {
 }
 
 // clientPort judges ports of the side that began the flow: the kernel chooses one of tens of
-// thousands from 1024 on, which is none of a few.
+// thousands from 1024 on, so that a range of a few ports counts as never holding it.
 func clientPort(ports string) Fit {
 	const few = 64
 	switch low, high, ok := portRange(ports); {

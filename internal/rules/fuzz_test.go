@@ -16,7 +16,7 @@ func FuzzIptables(f *testing.F) {
 		for _, family := range []string{rules.IPv4, rules.IPv6} {
 			read := rules.Iptables(family, text)
 			check(t, text, read)
-			// What is written out again is read as the same.
+			// A text that is written out again is read as the same.
 			var again strings.Builder
 			for _, table := range read.Tables {
 				again.WriteString(table.String())

@@ -29,9 +29,9 @@ type script struct {
 	ordered             bool
 }
 
-// NFT reads a script as nft -f does, or what nft list prints. The result is what is there
-// afterwards where nothing was before: what the script deletes and flushes is gone. Files that it
-// includes are not read. NFT goes on after a problem.
+// NFT reads a script as nft -f does, or the output of nft list. The result holds the rules that a
+// kernel without rules has after the script: those that the script deletes and flushes are gone.
+// Files that it includes are not read. NFT goes on after a problem.
 func NFT(text string) Ruleset { return readNFT(text).Ruleset }
 
 func readNFT(text string) *script {
@@ -389,8 +389,8 @@ func (c *Chain) base(words []token) {
 	}
 }
 
-// remove reads the rest of a command that takes away something in a table; kind is what, or "" for
-// an object. Rules are deleted by handles, which no script knows.
+// remove reads the rest of a command that takes away something in a table; kind is the keyword of
+// that thing, or "" for an object. Rules are deleted by handles, which no script knows.
 func (s *script) remove(verb, kind string) {
 	if kind == "" {
 		kind, _ = s.objectKind()

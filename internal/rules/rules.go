@@ -39,11 +39,11 @@ type token struct {
 	Text   string
 	At     Position
 	Quoted bool
-	// from and to are where the word stands in the text that was read.
+	// from and to are the word's place in the text that was read.
 	from, to int
 }
 
-// Ruleset is what one text, or several, make of the rules of a network namespace.
+// Ruleset holds the rules that one text, or several, give a network namespace.
 type Ruleset struct {
 	Tables   []*Table
 	Problems []Problem
@@ -128,8 +128,8 @@ type Rule struct {
 	In, Out      Values // interfaces
 	families     Values // of addresses, in tables of both
 	Names        []Name
-	// Target is where destination NAT leads: [ADDRESS][:PORT]; empty for no such NAT, and "dut"
-	// for a redirect that keeps the port.
+	// Target is the destination that destination NAT gives: [ADDRESS][:PORT]; empty for no such
+	// NAT, and "dut" for a redirect that keeps the port.
 	Target    string
 	SourceNAT *Translation // what it makes of sources; nil: it leaves them
 
@@ -254,8 +254,8 @@ func (s Ruleset) Tracks(family string) *Cause {
 	return nil
 }
 
-// handles reports whether packets of a family of addresses meet the table. The hooks of a table of
-// family bridge are those of both families.
+// handles reports whether packets of a family of addresses meet the table. A table of family bridge
+// has the hooks of both families.
 func (t *Table) handles(family string) bool {
 	return t.Family == family || t.Family == "inet" || t.Family == "bridge"
 }
@@ -350,10 +350,10 @@ func (t *Table) drop(c *Chain) {
 // Iptables reports whether the table is one of iptables.
 func (t *Table) Iptables() bool { return t.iptables }
 
-// ID is the family and the name, as nft takes them.
+// ID returns the family and the name, as nft takes them.
 func (t *Table) ID() string { return t.Family + " " + t.Name }
 
-// String is the table as its tool reads it: of iptables from *NAME to COMMIT, of nft as it was
+// String returns the table as its tool reads it: of iptables from *NAME to COMMIT, of nft as it was
 // read.
 func (t *Table) String() string {
 	if !t.iptables {

@@ -196,8 +196,8 @@ func TestTables(t *testing.T) {
 	}
 }
 
-// TestTracksAfterChanges asks about rules that a script has taken away again, and about what only
-// looks like a rule that tracks. What each match and statement does TestTracks asks the kernel.
+// TestTracksAfterChanges asks about rules that a script has taken away again, and about texts that
+// only look like a rule that tracks. TestTracks asks the kernel about each match and statement.
 func TestTracksAfterChanges(t *testing.T) {
 	const tracks = "table ip f {\n chain c {\n  ct state established accept\n }\n}\n"
 	for script, want := range map[string]bool{

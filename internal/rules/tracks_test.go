@@ -22,7 +22,7 @@ import (
 )
 
 // vocabulary has a rule for each match and target of iptables that the kernel knows, in a chain
-// that no packet meets: checking the rule is what registers the hooks.
+// that no packet meets: the kernel registers the hooks when it checks the rule.
 var vocabulary = map[string]struct {
 	table     string // filter where it is empty
 	rule      string // the words after the chain; %s is a host of the family
@@ -302,7 +302,7 @@ func ask(t *testing.T, text, tool string, args ...string) (tracked map[string]bo
 	return tracked, said
 }
 
-// entries is the number of entries of the calling thread's network namespace.
+// entries returns the number of entries of the calling thread's network namespace.
 func entries(t *testing.T) int {
 	t.Helper()
 	text, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_count")

@@ -11,7 +11,7 @@ import (
 // fewWords bounds the list that [Hint] shows where no word is near.
 const fewWords = 16
 
-// longestWord bounds what is compared: a longer word is no slip of the fingers.
+// longestWord bounds the compared words: a longer one is no typing error.
 const longestWord = 80
 
 // Nearest returns the candidate that a mistyped word most likely means, whatever its case, or ""

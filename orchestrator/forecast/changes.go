@@ -60,11 +60,11 @@ func (p *prediction) events(until float64) []event {
 	return list
 }
 
-// sizes are those of the table in a situation.
+// sizes are the sizes of the table in a situation.
 type sizes struct{ max, buckets int64 }
 
 // changes returns what the actions change in a simulation: sizes, timeouts, rules, entries, and
-// which streams begin. What an action does to links, servers and CPUs is not predicted.
+// which streams begin. The effects of actions on links, servers and CPUs are not predicted.
 func (p *prediction) changes(in *occupancy.Input) []occupancy.Change {
 	var list []occupancy.Change
 	active := map[int]bool{}

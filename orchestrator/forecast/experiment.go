@@ -31,8 +31,8 @@ var kinds = []struct{ state, entry, timeout string }{
 	{"icmp", "generator: icmp", "icmp_timeout"},
 }
 
-// kindsOf returns the kind of load for each pair: that of the state which it names, and for the
-// others the next one that no pair names, whose timeout can be set to any time.
+// kindsOf returns the kind of load for each pair: the kind of the state that it names. A pair
+// without a name gets the next kind that no pair names and whose timeout can be set to any time.
 func kindsOf(pairs []results.Pair) (list []int, err error) {
 	named := func(p results.Pair) int {
 		for i, k := range kinds {

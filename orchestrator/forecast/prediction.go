@@ -14,11 +14,12 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// probeLead is how many seconds bystanders begin before the load.
+// probeLead is the time, in seconds, from the first attempt of a bystander to the start of the
+// load.
 const probeLead = 0.5
 
-// watched is how many seconds after the load count, in which bystanders go on: a quiet trial ends
-// about then.
+// watched is the time, in seconds, that a prediction goes on after the load, as the bystanders do:
+// a quiet trial ends about then.
 const watched = 0.5
 
 // Case is a trial to predict: what it will do, and what its kernel reports before the load.
@@ -83,9 +84,9 @@ func Predict(c Case) *results.Prediction {
 	return &made
 }
 
-// repeated is how many packets a connection repeats at most, of which the kernel sees the answers
-// alone, while the table has no place for its entry: SYN-ACKs by their timer and for each repeated
-// SYN, then data, 0.2 s later and twice that each time.
+// repeated bounds the packets that a connection repeats while the table has no place for its entry,
+// where the kernel sees only its answers: SYN-ACKs by their timer and for each repeated SYN, then
+// data, 0.2 s later and twice that each time.
 const repeated = 16
 
 // repeats reports whether a part of the load does so.
@@ -100,13 +101,13 @@ func random(a wiring.Assignment) bool {
 	return len(spread) > 0 || a.Spec.Arrivals == generators.Poisson
 }
 
-// underWay is for how many seconds a connection is under way at most, on an emulated guest, and by
-// how much an action may come late there.
+// underWay bounds, in seconds, the time that a connection is under way on an emulated guest, and
+// the delay of an action there.
 const underWay = 0.25
 
-// shifts returns how many seconds later than asked for the changes of a simulation may come. Where
-// one removes entries, a connection that is under way makes its entry again, as if the change had
-// come before it.
+// shifts returns the delays, in seconds, with which the changes of a simulation may come. Where one
+// removes entries, a connection that is under way makes its entry again, as if the change had come
+// before it.
 func shifts(in occupancy.Input) []float64 {
 	if slices.ContainsFunc(in.Changes, func(c occupancy.Change) bool { return c.Remove != nil }) {
 		return []float64{-underWay, 0, underWay}

@@ -18,7 +18,7 @@ import (
 	"github.com/ctload/ctload/scenarios"
 )
 
-// situation is what decides which entries a flow makes: it changes with actions.
+// situation holds the state of the DUT that decides which entries a flow makes. Actions change it.
 type situation struct {
 	rules    rules.Ruleset
 	timeouts map[string]int64 // by key
@@ -151,8 +151,8 @@ func (s situation) timeout(flow rules.Flow) func(key, word string) float64 {
 	}
 }
 
-// stream is how many seconds a conversation of datagrams has gone on when it is a stream, whose
-// entry is ASSURED and has a timeout of its own (nf_conntrack_udp_packet, Linux 5.0).
+// stream is the age, in seconds, from which a conversation of datagrams counts as a stream: its
+// entry is then ASSURED and has a timeout of its own (nf_conntrack_udp_packet, Linux 5.0).
 const stream = 2
 
 // conversation returns the states of a flow of datagrams; both tells whether the kernel sees them
@@ -274,8 +274,8 @@ func pickedUp(a wiring.Assignment, timeout func(string) float64) []occupancy.Sta
 	return last
 }
 
-// paces are how many attempts a second a closed loop may make, where the answers set its pace: from
-// an emulated guest to a namespace of a fast host. The middle one stands for the prediction.
+// paces are possible rates, in attempts per second, of a closed loop whose pace the answers set:
+// from an emulated guest to a namespace of a fast host. The middle one stands for the prediction.
 var paces = []float64{500, 4000, 30_000}
 
 // part is a part of a workload as one stream of the simulation: an assignment's flows to one group

@@ -18,7 +18,7 @@ import (
 	"github.com/ctload/ctload/search"
 )
 
-// Quantity is what a search varies.
+// Quantity names the value that a search varies.
 type Quantity string
 
 // The quantities.
@@ -41,7 +41,7 @@ const (
 	Longest  Extreme = "longest"
 )
 
-// Goal is what a search looks for.
+// Goal describes the limit that a search looks for.
 type Goal struct {
 	Extreme
 	Quantity
@@ -262,8 +262,8 @@ func (g Goal) predict(
 	return math.Exp(good)
 }
 
-// Short reports whether the load of a scenario with a value ends before its first entries expire:
-// a longer load then has a lower limit. life is how many seconds an entry lives by arithmetic.
+// Short reports whether the load of a scenario with a value ends before its first entries expire: a
+// longer load then has a lower limit. life is the life of an entry by arithmetic, in seconds.
 func (g Goal) Short(
 	topology scenarios.Topology, s scenarios.Resolved, value float64,
 ) (life float64, short bool) {

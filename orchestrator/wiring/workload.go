@@ -20,7 +20,7 @@ import (
 
 // Assignment is one entry of a workload, for the node that makes it.
 type Assignment struct {
-	// Name is that of its part of the load: the entry's, with the address family where there are
+	// Name names its part of the load: the entry's name, with the address family where there are
 	// two.
 	Name   string
 	Entry  scenarios.Entry // of the workload

@@ -11,7 +11,7 @@ import (
 // Effect says by how much the values of one side differ from those of the base.
 type Effect struct {
 	// Ratio says that the figures below are factors. Without it they are differences in the unit of
-	// the metric, as where a value is 0, of which no ratio exists.
+	// the metric, as where a value is 0 and no ratio exists.
 	Ratio     bool
 	Estimate  float64
 	Low, High float64 // of the interval

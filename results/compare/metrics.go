@@ -23,7 +23,7 @@ type Metric struct {
 	// attempts that it is a part of, of a time an amount in its own unit.
 	noise float64
 	value figure
-	// whole is how many attempts a count is a part of.
+	// whole is the number of attempts that a count is a part of.
 	whole figure
 	// ends marks how many attempts completed or failed, which few trials suffice to judge.
 	ends bool
@@ -66,7 +66,7 @@ func metricsOf(sides []*results.Scenario) []Metric {
 	})...)
 }
 
-// ofLoad returns the metrics of an entry, or of the load. What fails of a hostile entry is no worse
+// ofLoad returns the metrics of an entry, or of the load. Failures of a hostile entry are no worse
 // and no better.
 func ofLoad(prefix, part string, of func(string) figure, role results.Role) []Metric {
 	list := []Metric{

@@ -27,7 +27,7 @@ const verdictMetric = "verdict"
 type regressions struct {
 	Found     []results.Regression
 	Scenarios []string // compared ones
-	// Notes are those of the comparison, and what could not be judged.
+	// Notes are the notes of the comparison, and name the figures that could not be judged.
 	Notes []string
 }
 
@@ -155,7 +155,7 @@ func worse(s *results.Scenario, v results.Verdict) (n int) {
 // trials in the baseline and in all of the run's: in counts and verdicts, and in times and rates.
 type newlyAlways struct{ counts, times bool }
 
-// flips are how many scenarios of a comparison could seem worse by chance, since they differ
+// flips counts the scenarios of a comparison that could seem worse by chance, since they differ
 // between trials: in verdicts or counts, and in times or rates.
 type flips struct{ counts, times int }
 
@@ -296,17 +296,17 @@ func (b *Baseline) Check(planned *results.Run) error {
 	return nil
 }
 
-// TooFew reports whether so many trials of each scenario, against those of the baseline, leave no
-// difference that chance does not make too often.
+// TooFew reports whether trials of each scenario are too few: chance then makes every difference
+// from the baseline too often.
 func (b *Baseline) TooFew(trials int) bool {
 	return !slices.ContainsFunc(b.Run.Scenarios, func(s results.Scenario) bool {
 		return flips{counts: 1}.sure(s.Valid(), trials, trials, false)
 	})
 }
 
-// Continues returns an [*UnlikeError] unless planned, whose trials are not made yet, would go on
-// with an unfinished run as that was begun: the same experiment, settings, ctload, host and lab.
-// What planned does not know yet is as in the unfinished run.
+// Continues returns an [*UnlikeError] unless planned, which has no trials yet, continues an
+// unfinished run as it began: with the same experiment, settings, ctload, host and lab. Values that
+// planned does not know yet count as equal.
 func Continues(unfinished, planned *results.Run) error {
 	like, of := *planned, unfinished.Environment
 	e := &like.Environment

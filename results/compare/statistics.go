@@ -129,7 +129,8 @@ func holm(p []float64) []float64 {
 	return adjusted
 }
 
-// enoughTrials returns from how many trials on each side one of so many cells can be significant.
+// enoughTrials returns the least number of trials on each side with which a cell can be
+// significant; cells is the number of all cells.
 func enoughTrials(cells int) int {
 	for n := 1; n < 1000; n++ {
 		if 2/choose(2*n, n)*float64(cells) < Alpha {

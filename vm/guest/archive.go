@@ -252,8 +252,8 @@ var (
 	blank   = regexp.MustCompile(`\n[ \t\r]*\n`)
 )
 
-// stanzas reads text of Debian's control format, deb822(5): paragraphs of "Field: value", of which
-// the lines that begin with a blank continue the value. It returns names of fields in lower case.
+// stanzas reads text of Debian's control format, deb822(5): paragraphs of "Field: value", where a
+// line that begins with a blank continues the value. It returns names of fields in lower case.
 func stanzas(text string) (list []map[string]string) {
 	for _, paragraph := range blank.Split(comment.ReplaceAllString(text, ""), -1) {
 		fields := map[string]string{}

@@ -34,7 +34,7 @@ func EmulatedCommandLine(vcpus int) string {
 	return CommandLine + " tsc=reliable"
 }
 
-// Install begins the fix that installs Debian packages, whose names follow.
+// Install begins the fix that installs Debian packages; their names follow.
 const Install = "sudo apt-get install --no-install-recommends "
 
 // MissingError says what the host lacks, and how to provide it. The exit status is then 3.

@@ -30,8 +30,8 @@ func defaultBoot() []string {
 // DefaultCarry returns the modules that come after the agent's first answer: the driver of the
 // network cards, which the agent loads, and what rules may need: netfilter, and the queueing
 // disciplines of the lab's impairments. The kernel loads them on demand, as on an installed system.
-// Left out is what needs a bridge, IPVS or ipset, or is as large as it is rare: a megabyte costs an
-// emulated guest 8 ms.
+// It leaves out modules that need a bridge, IPVS or ipset, and large ones that few rules use: a
+// megabyte costs an emulated guest 8 ms.
 func DefaultCarry() []string {
 	return []string{
 		"virtio_net",
@@ -290,7 +290,7 @@ func (m *module) parse(info []byte) {
 				}
 			}
 		case "softdep":
-			// What follows post: serves udev, which a guest does not have.
+			// The modules after post: serve udev, which a guest does not have.
 			before, _, _ := strings.Cut(value, "post:")
 			for word := range strings.FieldsSeq(before) {
 				if word != "pre:" {

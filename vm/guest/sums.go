@@ -64,7 +64,7 @@ func writeSums(entry string) error {
 	return os.WriteFile(filepath.Join(entry, fileSums), text, 0o644)
 }
 
-// checkSums compares the files of an entry with what was recorded of them; the error is then a
+// checkSums compares the files of an entry with their recorded checksums; the error is then a
 // *damagedError. A hundred megabytes take some 50 ms.
 func checkSums(entry string) error {
 	path := filepath.Join(entry, fileSums)

@@ -94,7 +94,7 @@ func (Remover) Exists(_ context.Context, _ journal.Run, e journal.Entry) (bool, 
 		return moduleChanged(e)
 	}
 	now, err := readHost(e.Name)
-	// Gone with its module, whose later record is restored first.
+	// The setting went with its module. The later record of the module is restored first.
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	}

@@ -121,7 +121,8 @@ func (a Attempt) try(ctx context.Context, box string) []Fault {
 		{"nft", tuning.Settings{NFT: s.NFT}},
 	} {
 		err := kernel.LoadRules(ctx, part.Settings, false)
-		// What is too large for a namespace, and is loaded there in parts, the tool has read.
+		// The tool has read rules that are too large for a namespace, where they are loaded in
+		// parts.
 		refused, ok := errors.AsType[*tuning.ToolError](err)
 		switch {
 		case errors.Is(err, exec.ErrNotFound):

@@ -17,7 +17,7 @@ import (
 // nothing of the host.
 const RuntimeDir = "/.ctload"
 
-// hostRoot is where the host's root folder is while the sandbox's own is made.
+// hostRoot is the path of the host's root folder while the sandbox's own is made.
 const hostRoot = "/.host"
 
 // Arrange gives a process that [Command] started the files of a sandbox: those of the host,

@@ -53,8 +53,8 @@ type order struct {
 // lifeFD is the descriptor on which the supervisor notices that the caller is gone.
 const lifeFD = 3
 
-// Handover is what the caller hands over to the command in the sandbox. All else of the host is
-// read-only there.
+// Handover holds the input and the files that the caller hands over to the command in the sandbox.
+// All else of the host is read-only there.
 type Handover struct {
 	Input    []byte     // its standard input
 	Writable []*os.File // open folders, writable at their paths
@@ -83,7 +83,7 @@ var command = sync.OnceValue(func() *place {
 	return &p
 })
 
-// place is what the command of a sandbox has.
+// place holds the order and the files of the command of a sandbox.
 type place struct {
 	order
 	files map[string]*os.File
@@ -218,7 +218,7 @@ func forward(interrupts <-chan os.Signal, supervisor *os.Process, ended <-chan s
 	}
 }
 
-// ownNamespaces are those of every sandbox.
+// ownNamespaces are the namespaces that every sandbox has.
 const ownNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC
 
 // namespaces describes the sandbox's own namespaces: the caller's uid under a number that is not 0

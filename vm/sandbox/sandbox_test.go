@@ -64,7 +64,7 @@ func runInside() int {
 	}
 	wrong = append(wrong, tryToWrite(os.Args[1], os.Args[2])...)
 	wrong = append(wrong, tryOldKernel()...)
-	// What it starts is not inside: neither by the variable nor with it.
+	// A process that it starts is not inside: neither by the variable nor with it.
 	for _, more := range []string{"", orderEnv + `={"Caller":1,"Life":2,"Space":3}`} {
 		again := exec.Command("/proc/self/exe", "-test.run=^TestOutside$", "-test.v")
 		again.Env = append(os.Environ(), more)

@@ -157,7 +157,7 @@ func missingProgram(what string) error {
 	return guest.Missing(guest.Install+packages, "there is no %s on this host", what)
 }
 
-// packages are those that this driver needs besides the embedded lab's.
+// packages are the packages that this driver needs besides the embedded lab's.
 const packages = "vagrant vagrant-libvirt qemu-utils dnsmasq-base openssh-client"
 
 // CheckHost returns a *guest.MissingError when the host lacks something for machines of boxes. It

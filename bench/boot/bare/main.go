@@ -8,7 +8,7 @@ import (
 )
 
 func main() {
-	// By way of the kernel, whose console output is done when the call returns.
+	// The kernel writes it: its console output is done when the call returns.
 	_ = os.WriteFile("/dev/kmsg", []byte("<4>bare init\n"), 0)
 	_ = syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF)
 }

@@ -51,7 +51,7 @@ func startDaemon(ctx context.Context, dir, cache string) (*Daemon, error) {
 	name := filepath.Base(program)
 	config := filepath.Join(dir, "config", "libvirt")
 	ownCache := filepath.Join(dir, "cache")
-	// What the daemon finds out about QEMU; its logs stay in its own folder.
+	// facts is the folder of the daemon's findings about QEMU; its logs stay in its own folder.
 	const facts = "libvirt/qemu/capabilities"
 	for _, folder := range []string{config, filepath.Join(dir, "run"),
 		filepath.Join(ownCache, filepath.Dir(facts))} {

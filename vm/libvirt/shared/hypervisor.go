@@ -49,7 +49,7 @@ const oldest = 4_003_000
 // answerLimit bounds the time in which a daemon must report what its host can do.
 var answerLimit = libvirt.CallLimit
 
-// hostMemory, in bytes, is what a machine costs its host besides its own memory: QEMU itself.
+// hostMemory is the memory, in bytes, that a machine costs its host besides its own: QEMU itself.
 const hostMemory = 100 << 20
 
 // openHypervisor connects to a daemon and reads what its host can do, or a *guest.MissingError.

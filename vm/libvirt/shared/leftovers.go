@@ -34,7 +34,7 @@ type Removers struct {
 	daemons map[string]daemon // by URI; each is asked once
 }
 
-// daemon is a connection, or why there is none.
+// daemon is a connection, or the error of the attempt to connect.
 type daemon struct {
 	*libvirt.Connection
 	err error

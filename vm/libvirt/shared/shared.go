@@ -41,8 +41,8 @@ type Lab struct {
 	places  map[string]*hypervisor
 	links   linker
 
-	// Ends are those of the machines' cards: the links are on other hosts, or on others' bridges.
-	// Machines shape what passes through their own cards; a partition is a loss of 100 %.
+	// Ends are the ends at the machines' cards: the links are on other hosts, or on others'
+	// bridges. Machines shape what passes through their own cards; a partition is a loss of 100 %.
 	link.Ends
 
 	// A lab that is one of several on a host has a name that its objects include, CPUs ("2,3";

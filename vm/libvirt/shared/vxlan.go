@@ -25,7 +25,7 @@ type vxlan struct {
 	links map[string]bool // those that exist
 }
 
-// vxlanMTU, in bytes, is what a frame of 1500 bytes leaves, with IPv6 outside.
+// vxlanMTU is the MTU, in bytes, that a frame of 1500 bytes leaves, with IPv6 outside.
 const vxlanMTU = 1430
 
 // vxlanPort is the UDP port that IANA assigns.
