@@ -101,6 +101,8 @@ func TestAnswering_WhereRulesLead(t *testing.T) {
 	const addresses = "  addresses: {10.96.0.10: dut, 10.244.1.5: server, 10.244.2.7: server2}\n"
 	const redirect = "*nat\n-A PREROUTING -p tcp -j REDIRECT --to-ports 15006\nCOMMIT\n"
 	const own = "*nat\n-A PREROUTING -p tcp --dport 443 -j REDIRECT --to-ports 8443\nCOMMIT\n"
+	const gone = "*nat\n-A PREROUTING -p udp --dport 53 -m recent --name moved --rcheck -j ACCEPT\n" +
+		"-A PREROUTING -p udp --dport 53 -j REDIRECT --to-ports 5301\nCOMMIT\n"
 	const two = "{kind: router, servers: 2}"
 	const web = "{generator: http, target: dut, requests: 10, concurrency: 2}"
 	for name, test := range map[string]struct {
@@ -114,6 +116,10 @@ func TestAnswering_WhereRulesLead(t *testing.T) {
 			map[string][]string{"dut": {"tcp 80 any", "tcp 22 any"}}},
 		"maps of verdicts": {two, addresses + keyed("nft", nft), web, map[string][]string{
 			"dut": {"tcp 80 web"}, "server": {"tcp 8080 web"}, "server2": {"tcp 8080 web"}}},
+		"a backend that has gone": {"server", keyed("rules", gone),
+			"{generator: udp, flows: 9, rate: 1/s, ports: 53, silent: true, listener: closed}, " +
+				"{generator: udp, name: later, flows: 9, rate: 1/s, ports: 53}",
+			map[string][]string{"dut": {"udp 53 echo"}}},
 		"listen": {"router", "  listen: [15006, 53/udp, \"server:8000-8001\", 80]\n", web,
 			map[string][]string{"dut": {"tcp 80 web", "tcp 15006 any", "udp 53 echo"},
 				"server": {"tcp 8000 any", "tcp 8001 any"}}},

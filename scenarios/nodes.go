@@ -301,11 +301,22 @@ func (r Resolved) answering(topology Topology) (all map[string][]Listening, clas
 			}
 		}
 	}
+	// Where rules lead an entry whose listener is closed, nothing listens for others either: a
+	// backend that has gone.
+	closed := map[place]bool{}
+	for i, e := range r.Workload {
+		for _, to := range led[i] {
+			if e.Listener == ListenerClosed {
+				closed[place{to.node, e.Transport(), to.port}] = true
+			}
+		}
+	}
 	for i, e := range r.Workload {
 		program, ports := e.program()
 		for _, to := range led[i] {
-			if len(ports) > 0 && to.node != "" {
-				need(i, place{to.node, program.Transport, to.port}, program)
+			at := place{to.node, program.Transport, to.port}
+			if len(ports) > 0 && to.node != "" && !closed[at] {
+				need(i, at, program)
 			}
 		}
 	}

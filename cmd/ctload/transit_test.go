@@ -196,9 +196,12 @@ recovery: 1s
 	if p := to.Places[0]; p.Part != results.PartConditions || !trial.Transit.Expected {
 		t.Errorf("lost at %+v, expected: %v", to.Places, trial.Transit.Expected)
 	}
-	// Each datagram that arrived has an entry, and nothing else does.
-	if held, peak := trial.Load.Offered-to.Lost(), trial.Conntrack.Peak; peak != held {
-		t.Errorf("%d entries, want the %d datagrams that were not lost", peak, held)
+	// Each datagram that arrived has an entry, and nothing else does. Other frames, such as those that
+	// look for neighbours, may be among the lost ones.
+	least, others := trial.Load.Offered-to.Lost(), to.Sent-trial.Load.Offered
+	if peak := trial.Conntrack.Peak; peak < least || peak > least+others {
+		t.Errorf("%d entries, want the %d datagrams that were not lost, and at most %d more", peak,
+			least, others)
 	}
 	want := fmt.Sprintf("%s at the conditions of dut/client", results.Count(to.Places[0].Frames))
 	if !slices.ContainsFunc(results.Insights(&trial), func(s string) bool {
