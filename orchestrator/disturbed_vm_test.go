@@ -18,6 +18,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"github.com/ctload/ctload/agent/tuning"
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/vm"
@@ -162,6 +163,9 @@ func TestGuestStopped(t *testing.T) {
 // does. The guest's own clock stands still, so that no sample seems to be missing: the comparison
 // of the clocks shows the pause.
 func TestGuestPaused(t *testing.T) {
+	if !hosttest.Long() {
+		t.Skip("it takes minutes: make test-long")
+	}
 	inLab(t, func(t *testing.T) {
 		run := play{
 			text: fmt.Sprintf(steady, 10*time.Second, 1),
@@ -219,6 +223,9 @@ func findProcess(name string) (*os.Process, error) {
 
 // TestDatagramsThatRace has two CPUs of the DUT send datagrams of one socket at once, through DNAT.
 func TestDatagramsThatRace(t *testing.T) {
+	if !hosttest.Long() {
+		t.Skip("it takes minutes: make test-long")
+	}
 	inLab(t, func(t *testing.T) {
 		run := play{
 			text: `
@@ -291,6 +298,9 @@ func racesIn(table string) bool {
 // TestExistingConnectionsLiveOn sends requests over an earlier connection while new ones find the
 // table full.
 func TestExistingConnectionsLiveOn(t *testing.T) {
+	if !hosttest.Long() {
+		t.Skip("it takes minutes: make test-long")
+	}
 	inLab(t, func(t *testing.T) {
 		var asked, answered int
 		run := play{

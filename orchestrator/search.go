@@ -195,7 +195,9 @@ func (h *hunt) observe(run *results.Run) error {
 		Value: h.value, Step: h.why, Invalid: o.Invalid, Held: o.Held, Limit: o.Limit,
 		Estimate: o.Estimate, Fill: t.Conntrack.Fill(),
 	}
-	if !o.Invalid {
+	if o.Invalid {
+		made.Why = t.WhyInvalid()
+	} else {
 		made.Loss = search.Loss(t)
 	}
 	found.Made = append(found.Made, made)

@@ -55,6 +55,7 @@ type Trial struct {
 	Value   float64 `json:"value"`
 	Step    Step    `json:"step"` // why it was made
 	Invalid bool    `json:"invalid,omitempty"`
+	Why     string  `json:"why,omitempty"` // the trial is INVALID, with what to change
 	Held    bool    `json:"held"`
 	Loss    float64 `json:"loss"`            // share of the attempts that were lost
 	Fill    float64 `json:"fill,omitempty"`  // peak / max

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // truth is a configuration whose limit is known, as trials see it.
@@ -60,7 +62,11 @@ func settings(predicted float64) Settings {
 // TestSearch_KnownTruths holds the interval, its width, the number of trials and the named limit to
 // limits that the kernel's arithmetic gives, over many searches.
 func TestSearch_KnownTruths(t *testing.T) {
-	const maximum, searches = 4096.0, 100
+	const maximum = 4096.0
+	searches := 20
+	if hosttest.Long() {
+		searches = 200
+	}
 	smallest := settings(3100)
 	smallest.Smallest, smallest.Step, smallest.Start = true, 1, 262144
 	timeout := settings(21)
@@ -107,7 +113,7 @@ func TestSearch_KnownTruths(t *testing.T) {
 				trials += r.Trials
 				width += (*r.High - *r.Low) / r.Value
 			}
-			mean, wide := float64(trials)/searches, width/searches
+			mean, wide := float64(trials)/float64(searches), width/float64(searches)
 			t.Logf("%d of %d hold the truth; %.1f trials and %.2f %% wide on average",
 				within, searches, mean, 100*wide)
 			if within < searches*95/100 || mean > tc.mean || wide > tc.width {

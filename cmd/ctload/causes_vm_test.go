@@ -11,7 +11,7 @@ import (
 // TestNotConntrack has loads fail at listeners and at a rule: the verdict clears connection
 // tracking, and names the counter that explains the failures.
 func TestNotConntrack(t *testing.T) {
-	needsLab(t)
+	needsTime(t)
 	text := `
 experiment: listeners
 dut:

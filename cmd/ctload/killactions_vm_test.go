@@ -167,7 +167,7 @@ func numberOf(actions string) int { return strings.Count(actions, "action: ") }
 
 // TestKillDuringActions kills ctload in the middle of every kind of action that lasts, all at once.
 func TestKillDuringActions(t *testing.T) {
-	needsLab(t)
+	needsTime(t)
 	actions := anyKernel + linksAndNodes + ownKernel + ownCard
 	leavesNothing(t, experiment(t, fmt.Sprintf(underActions, "{}", actions)), numberOf(actions))
 }

@@ -286,7 +286,8 @@ func (f *searchFlags) conclusion(found search.Found, before *search.Found) error
 	for _, s := range found.Scenarios {
 		switch {
 		case s.Stuck:
-			invalid = append(invalid, "INVALID: "+s.Name+": trials stayed INVALID")
+			last := s.Made[len(s.Made)-1]
+			invalid = append(invalid, "INVALID: "+s.Name+": trials stayed INVALID: "+last.Why)
 		case found.TooLow(s):
 			low = append(low, fmt.Sprintf("%s, and --at-least is %s", s.Words(found.Confidence),
 				f.atLeast))

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 )
@@ -35,6 +36,7 @@ func TestTruths(t *testing.T) {
 	for _, tc := range []struct {
 		name, text string
 		truths     map[string]truth
+		long       bool // it runs in make test-long
 	}{
 		{
 			name: "unreplied datagrams",
@@ -72,7 +74,7 @@ scenarios:
 			truths: map[string]truth{"tiny-hash": {results.ChainTooLong, none, checkLongChains}},
 		},
 		{
-			name: "held handshakes",
+			name: "held handshakes", long: true,
 			text: `
 experiment: held
 sampling: 100/s
@@ -102,6 +104,9 @@ scenarios:
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			if tc.long && !hosttest.Long() {
+				t.Skip("it takes minutes: make test-long")
+			}
 			t.Parallel()
 			for name, m := range measuredTrials(t, experiment(t, tc.text)) {
 				want, trial := tc.truths[name], m.trial

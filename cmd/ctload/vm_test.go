@@ -31,7 +31,7 @@ func TestVM(t *testing.T) {
 
 // TestVMOnDaemon does the same on an existing libvirt daemon, where nothing is left.
 func TestVMOnDaemon(t *testing.T) {
-	needsLab(t)
+	needsTime(t)
 	if !libvirttest.Root(t) {
 		return
 	}
