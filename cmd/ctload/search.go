@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -286,8 +287,14 @@ func (f *searchFlags) conclusion(found search.Found, before *search.Found) error
 	for _, s := range found.Scenarios {
 		switch {
 		case s.Stuck:
-			last := s.Made[len(s.Made)-1]
-			invalid = append(invalid, "INVALID: "+s.Name+": trials stayed INVALID: "+last.Why)
+			text := "INVALID: " + s.Name + ": trials stayed INVALID"
+			for _, made := range slices.Backward(s.Made) {
+				if made.Invalid {
+					text += ": " + made.Why
+					break
+				}
+			}
+			invalid = append(invalid, text)
 		case found.TooLow(s):
 			low = append(low, fmt.Sprintf("%s, and --at-least is %s", s.Words(found.Confidence),
 				f.atLeast))
