@@ -45,8 +45,8 @@ func (t *trial) evidence() results.Evidence {
 	e.GeneratorCPU = t.busy
 	switch t.Lab.About().Accelerator {
 	case "":
-		// Namespaces share the host's CPUs with all that it runs: what its hypervisor takes delays the
-		// DUT as much as another program does, and pacing, samples and clocks show either.
+		// Namespaces share the host's CPUs with all that it runs: what its hypervisor takes delays
+		// the DUT as another program does, and pacing, samples and clocks show either.
 	case libvirt.KVM:
 		e.Steal, e.LostCPU = t.result.Steal, t.result.LostCPU
 	default:

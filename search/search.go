@@ -274,8 +274,8 @@ func (s *Search) fit() fit {
 	return fitTo(points, least, most)
 }
 
-// outermost returns the outermost position in a direction (-1 or 1) that trials were made at, or that
-// they estimate.
+// outermost returns the outermost position in a direction (-1 or 1) that trials were made at, or
+// that they estimate.
 func outermost(points []point, direction float64) float64 {
 	at := math.Inf(-1)
 	for _, p := range points {

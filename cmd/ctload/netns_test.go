@@ -41,14 +41,14 @@ func hostSettings(t *testing.T) map[string]string {
 	return settings
 }
 
-// TestFurtherSources begins connections from more addresses than a client's first, of both families:
-// the answers find the way back.
+// TestFurtherSources begins connections from more addresses than a client's first, of both
+// families: the answers find the way back.
 func TestFurtherSources(t *testing.T) {
 	labtest.Need(t)
 	for _, topology := range []string{"server", "router"} {
 		file := experiment(t, "experiment: sources\ntopology: {kind: "+topology+
-			", families: [ipv4, ipv6]}\nworkload:\n- {generator: tcp, connections: 80, rate: 80/s, "+
-			"sources: 20}\nrecovery: 0s\n")
+			", families: [ipv4, ipv6]}\nworkload:\n- {generator: tcp, connections: 80, "+
+			"rate: 80/s, sources: 20}\nrecovery: 0s\n")
 		o, _ := measuredRun(t, time.Minute, file, "--driver", "netns")
 		if o.status != statusOK {
 			t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)

@@ -125,7 +125,8 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
 		about += fmt.Sprintf(" for all %d scenarios", n)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, %s, of at most %d trials each; "+
-		"a trial takes about %s\n", job.Plan.Experiment.Name, f.Goal, count(limits, "limit"), f.MaxTrials, about)
+		"a trial takes about %s\n", job.Plan.Experiment.Name, f.Goal, count(limits, "limit"),
+		f.MaxTrials, about)
 	defer catchSignals(cmd)()
 	keepPipes()
 	if err := tryRules(cmd, job.Plan); err != nil {

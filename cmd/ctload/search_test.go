@@ -66,7 +66,8 @@ recovery: 0s
 }
 
 // TestSearch_Table: connections that stay fill a table of 1000 at 200 a second in 5 s, and the
-// smallest table for 500 of them has room for those; see the kernel's count for entries beside them.
+// smallest table for 500 of them has room for those; see the kernel's count for entries beside
+// them.
 func TestSearch_Table(t *testing.T) {
 	needsTime(t)
 	const held = `experiment: held
