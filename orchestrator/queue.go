@@ -17,8 +17,8 @@ import (
 // queue hands out the trials of a plan to the labs and keeps their results.
 type queue struct {
 	Request
-	run  *results.Run
-	hunt *hunt // names the trials one by one; nil: the plan names all of them
+	run    *results.Run
+	limits *limitSearch // names the trials one by one; nil: the plan names all of them
 
 	mu       sync.Mutex
 	changed  *sync.Cond
@@ -146,8 +146,8 @@ func (q *queue) next() (slot Slot, ok bool, err error) {
 	for len(q.open) == 0 && q.underWay > 0 && q.ended == nil {
 		q.changed.Wait()
 	}
-	if len(q.open) == 0 && q.hunt != nil && q.ended == nil {
-		slot, ok, err = q.hunt.next(q.run)
+	if len(q.open) == 0 && q.limits != nil && q.ended == nil {
+		slot, ok, err = q.limits.next(q.run)
 		if q.ended = err; ok {
 			q.open = append(q.open, slot)
 			q.repeated = append(q.repeated, make([]int, len(q.run.Scenarios)-len(q.repeated))...)
@@ -177,8 +177,8 @@ func (q *queue) begin(slot Slot, lab vm.Lab, dut *early) (*trial, error) {
 	defer q.mu.Unlock()
 	q.begun++
 	total := len(q.Plan.Order) - q.leftOut
-	if q.hunt != nil {
-		total = max(total, q.hunt.most())
+	if q.limits != nil {
+		total = max(total, q.limits.most())
 	}
 	for _, n := range q.repeated {
 		total += n

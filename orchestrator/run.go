@@ -43,7 +43,7 @@ type Request struct {
 // It updates the run folder after each trial; until a clean end the run is marked as unfinished.
 // Another experiment, host or ctload than that of the run to resume is a *compare.UnlikeError.
 func Run(ctx context.Context, r Request) (*results.Run, error) {
-	var looking *hunt
+	var looking *limitSearch
 	if r.Search != nil {
 		var err error
 		if looking, err = r.Search.prepare(r.Plan); err != nil {
@@ -65,7 +65,7 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 		return run, err
 	}
 	trials := newQueue(r, run)
-	trials.hunt = looking
+	trials.limits = looking
 	var following errgroup.Group
 	for _, lab := range slices.Concat([]vm.Lab{r.Lab}, r.Beside) {
 		following.Go(func() error { return trials.follow(ctx, lab) })

@@ -28,11 +28,11 @@ type Search struct {
 	Over goals.Axis
 }
 
-// hunt is a search under way.
-type hunt struct {
+// limitSearch is a search under way.
+type limitSearch struct {
 	Search
 	plan    *Plan
-	bases   []quarry
+	bases   []sought
 	current int            // index in bases
 	report  *search.Report // of what is known
 	save    func(report any) error
@@ -43,8 +43,8 @@ type hunt struct {
 	why   search.Step
 }
 
-// quarry is a scenario whose limit is looked for.
-type quarry struct {
+// sought holds a scenario whose limit is looked for.
+type sought struct {
 	scenarios.Resolved
 	goal       goals.Goal
 	search     *search.Search
@@ -52,8 +52,8 @@ type quarry struct {
 }
 
 // prepare checks a search against a plan, and returns where it begins.
-func (s Search) prepare(plan *Plan) (*hunt, error) {
-	h := &hunt{Search: s, plan: plan, report: &search.Report{Search: search.Found{
+func (s Search) prepare(plan *Plan) (*limitSearch, error) {
+	h := &limitSearch{Search: s, plan: plan, report: &search.Report{Search: search.Found{
 		Experiment: plan.Experiment.Name, Started: time.Now(), Goal: s.Goal.String(),
 		Smallest: s.Goal.Extreme == goals.Smallest,
 		Loss:     s.Loss, Keep: s.Keep, Resolution: s.Resolution, Confidence: s.Confidence,
@@ -75,7 +75,7 @@ func (s Search) prepare(plan *Plan) (*hunt, error) {
 
 // add adds a scenario whose limit is looked for; i is the index of its origin in the plan, over its
 // value on the axis.
-func (h *hunt) add(i int, r scenarios.Resolved, over string) error {
+func (h *limitSearch) add(i int, r scenarios.Resolved, over string) error {
 	plan, topology := h.plan, h.plan.Experiment.Topology
 	goal, err := h.Goal.Settle(r)
 	if err != nil {
@@ -84,7 +84,7 @@ func (h *hunt) add(i int, r scenarios.Resolved, over string) error {
 	if err := plan.checkOne(r); err != nil {
 		return err
 	}
-	q := quarry{Resolved: r, goal: goal, conditions: search.Conditions{Loss: h.Loss}}
+	q := sought{Resolved: r, goal: goal, conditions: search.Conditions{Loss: h.Loss}}
 	for _, text := range h.Keep {
 		condition, err := results.CompileThreshold(text, plan.workloads[i])
 		if err != nil {
@@ -122,7 +122,7 @@ func (p *Plan) CheckSearch(s Search) (search.Found, error) {
 }
 
 // begin takes the scenarios out of the plan, which then has those of the values alone.
-func (h *hunt) begin() {
+func (h *limitSearch) begin() {
 	p := h.plan
 	p.Scenarios, p.Order, p.workloads = nil, nil, nil
 	p.thresholds, p.conditions, p.steady = nil, nil, nil
@@ -130,7 +130,7 @@ func (h *hunt) begin() {
 
 // next returns the next trial of the search; false where it is over. The run has the results of
 // all trials before.
-func (h *hunt) next(run *results.Run) (Slot, bool, error) {
+func (h *limitSearch) next(run *results.Run) (Slot, bool, error) {
 	if h.slot.Number > 0 {
 		if err := h.observe(run); err != nil {
 			return Slot{}, false, err
@@ -166,10 +166,10 @@ func (h *hunt) next(run *results.Run) (Slot, bool, error) {
 }
 
 // most returns how many valid trials the search makes at most.
-func (h *hunt) most() int { return len(h.bases) * h.MaxTrials }
+func (h *limitSearch) most() int { return len(h.bases) * h.MaxTrials }
 
 // last returns the trial before the one of the slot, of the same scenario; nil without one.
-func (h *hunt) last(run *results.Run) *results.Trial {
+func (h *limitSearch) last(run *results.Run) *results.Trial {
 	trials := run.Scenarios[h.slot.Scenario].Trials
 	if len(trials) == 0 {
 		return nil
@@ -178,7 +178,7 @@ func (h *hunt) last(run *results.Run) *results.Trial {
 }
 
 // observe takes what the trial under way has shown.
-func (h *hunt) observe(run *results.Run) error {
+func (h *limitSearch) observe(run *results.Run) error {
 	q, found := h.bases[h.current], &h.report.Search.Scenarios[h.current]
 	trials := run.Scenarios[h.slot.Scenario].Trials
 	i := slices.IndexFunc(trials, func(t results.Trial) bool { return t.Number == h.slot.Number })
@@ -208,7 +208,7 @@ func (h *hunt) observe(run *results.Run) error {
 }
 
 // conclude writes what is known of the current scenario's limit into the report.
-func (h *hunt) conclude() {
+func (h *limitSearch) conclude() {
 	q, found := h.bases[h.current], &h.report.Search.Scenarios[h.current]
 	found.Set(q.search.Result())
 	found.Stuck = q.search.Stuck()
