@@ -299,17 +299,19 @@ func TestCauses(t *testing.T) {
 			name            string
 			spec            Spec
 			completed, most int64 // failures
+			waits           int64 // at least
 		}{
-			{"freed", brief, 100, 0},
+			{"freed", brief, 100, 0, 10},
+			// As many at once as ports: one waits only where its port is not free yet.
 			{
 				"named, freed",
 				with(brief, func(s *Spec) { s.Concurrency, s.SourcePorts = 10, "30000-30009" }),
-				100, 0,
+				100, 0, 0,
 			},
 			// Each of n fails after the time limit, and the next one waits as long.
 			{
 				"kept", Spec{Kind: Hold, Concurrency: n, Duration: 5 * short, Timeout: short},
-				10, 6 * n,
+				10, 6 * n, 10,
 			},
 		} {
 			spec := test.spec
@@ -324,7 +326,8 @@ func TestCauses(t *testing.T) {
 			if got.Completed != test.completed || failed != got.Failed || failed > test.most {
 				t.Errorf("%s: %s", test.name, counts(got))
 			}
-			if got.Usage.PortWaits < max(10, failed) || !limitedBy(got, LimitSourcePorts) {
+			waits := got.Usage.PortWaits
+			if waits < max(test.waits, failed) || limitedBy(got, LimitSourcePorts) != (waits > 0) {
 				t.Errorf("%s: %d waited for a port, limits %q",
 					test.name, got.Usage.PortWaits, got.Limits)
 			}

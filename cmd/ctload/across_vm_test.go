@@ -74,7 +74,8 @@ func TestAcrossLabs(t *testing.T) {
 			t.Logf("%s: %s: %s", lab, s.Name, trial.Sentence)
 			c := trial.Conntrack
 			full := want == results.TableFull
-			if trial.Verdict != want || full != (c.Drop > 0) || full != (trial.Load.Failed > 0) ||
+			// A request that was refused may complete after a retry.
+			if trial.Verdict != want || full != (c.Drop > 0) || !full && trial.Load.Failed > 0 ||
 				full && c.Max != 1024 {
 				t.Errorf("%s: %s: %s, want %s; max %d, drop %d, %d failed",
 					lab, s.Name, trial.Verdict, want, c.Max, c.Drop, trial.Load.Failed)
