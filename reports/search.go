@@ -149,7 +149,8 @@ func searchMarkdown(b *bytes.Buffer, r *search.Report, _ Options) error {
 // searchCSV writes a row for each trial.
 func searchCSV(b *bytes.Buffer, r *search.Report, _ Options) error {
 	records := [][]string{{
-		"experiment", "goal", "scenario", "step", "value", "unit", "invalid", "held", "loss", "fill",
+		"experiment", "goal", "scenario", "step", "value", "unit", "invalid", "held", "loss",
+		"fill",
 		"limit", "estimate",
 	}}
 	number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }

@@ -14,7 +14,8 @@ import (
 type Asked []Settings
 
 // Settings are the keys of an entry of a workload, or of an action, as an experiment writes them:
-// without keys at their default. docs/language.md has the keys, ctload scenarios schema their types.
+// without keys at their default. docs/language.md has the keys, and ctload scenarios schema their
+// types.
 type Settings map[string]any
 
 // UnmarshalJSON reads a list, or the text of one that runs before schema 3 have.
@@ -89,7 +90,9 @@ func (s Settings) number(key string) int {
 
 // Differences words the settings in which two lists differ: what names the lists, one an element,
 // and a and b whose they are.
-func (a Asked) Differences(b Asked, what, one string, both func(what, a, b string) string) []string {
+func (a Asked) Differences(
+	b Asked, what, one string, both func(what, a, b string) string,
+) []string {
 	if len(a) != len(b) {
 		entries := func(list Asked) string { return Entries(int64(len(list))) }
 		return []string{both(what, entries(a), entries(b))}

@@ -84,7 +84,8 @@ func TestInsights(t *testing.T) {
 				Contents: &Contents{Entries: 49, Assured: 49},
 			},
 			[]string{
-				"An alert on the table's fill would have fired at 75 % 3.40 s before the first drop.",
+				"An alert on the table's fill would have fired at 75 % 3.40 s before the first " +
+					"drop.",
 				"Within the 2.00 s watched after the load, no new connection failed; the watch " +
 					"was too short to call them reliable; the count stayed above 95 % of max, " +
 					"though all but 49 entries had expired.",
@@ -99,7 +100,8 @@ func TestInsights(t *testing.T) {
 				SecondsToRecover: s(0), SecondsToBelow95: s(1), SecondsToBelow10: s(2),
 			}},
 			[]string{
-				"An alert on the table's fill would have fired at 75 % 3.40 s before the first drop.",
+				"An alert on the table's fill would have fired at 75 % 3.40 s before the first " +
+					"drop.",
 				"After the load no new connection failed; the table was below 95 % after 1.00 s " +
 					"and below 10 % after 2.00 s.",
 			},
@@ -130,7 +132,8 @@ func TestInsights(t *testing.T) {
 				},
 			},
 			[]string{
-				"An alert on the table's fill would have fired at 75 % 0.20 s after the first drop.",
+				"An alert on the table's fill would have fired at 75 % 0.20 s after the first " +
+					"drop.",
 				"After the load the table was below 95 % after 1.00 s, and stayed above 10 %.",
 			},
 		},

@@ -101,8 +101,8 @@ func TestAnswering_WhereRulesLead(t *testing.T) {
 	const addresses = "  addresses: {10.96.0.10: dut, 10.244.1.5: server, 10.244.2.7: server2}\n"
 	const redirect = "*nat\n-A PREROUTING -p tcp -j REDIRECT --to-ports 15006\nCOMMIT\n"
 	const own = "*nat\n-A PREROUTING -p tcp --dport 443 -j REDIRECT --to-ports 8443\nCOMMIT\n"
-	const gone = "*nat\n-A PREROUTING -p udp --dport 53 -m recent --name moved --rcheck -j ACCEPT\n" +
-		"-A PREROUTING -p udp --dport 53 -j REDIRECT --to-ports 5301\nCOMMIT\n"
+	const gone = "*nat\n-A PREROUTING -p udp --dport 53 -m recent --name moved --rcheck " +
+		"-j ACCEPT\n-A PREROUTING -p udp --dport 53 -j REDIRECT --to-ports 5301\nCOMMIT\n"
 	const two = "{kind: router, servers: 2}"
 	const web = "{generator: http, target: dut, requests: 10, concurrency: 2}"
 	for name, test := range map[string]struct {

@@ -84,8 +84,8 @@ func fitTo(points []point, least, most float64) fit {
 	return f
 }
 
-// likelihood returns how likely the trials are with the limit at z, whatever their scatter, which is
-// at least blur.
+// likelihood returns how likely the trials are with the limit at z, whatever their scatter, which
+// is at least blur.
 func likelihood(points []point, z, blur float64) (sum float64) {
 	for _, s := range scatters {
 		product := s.prior

@@ -250,8 +250,8 @@ func (s *Search) confirm() (at float64, why Step, more bool) {
 	}
 }
 
-// stride returns the distance from the limit of trials that confirm it, and the width of an interval
-// that ends the search.
+// stride returns the distance from the limit of trials that confirm it, and the width of an
+// interval that ends the search.
 func (s *Search) stride(at float64) float64 { return max(s.Resolution, s.Step/s.value(at)) }
 
 // fit fits the limit to the valid trials. Estimates of the table count while it is the limit.

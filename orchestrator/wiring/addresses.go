@@ -14,9 +14,9 @@ import (
 // DUT is host 1, load nodes follow from 2. In the upper half of the client link each client owns
 // 4096 further source addresses, which the DUT reaches by way of its first address: for an IPv6
 // address of a local route alone, Linux answers no neighbour. Strangers, the sources of crafted
-// packets, are in the ranges set apart for measurements (RFC 2544, RFC 5180). Each client has a part
-// of these ranges. The DUT sends its answers to that client, whose kernel drops them silently, as if
-// the stranger did not exist.
+// packets, are in the ranges set apart for measurements (RFC 2544, RFC 5180). Each client has a
+// part of these ranges. The DUT sends its answers to that client, whose kernel drops them silently,
+// as if the stranger did not exist.
 const (
 	ClientLink = "client"
 	serverLink = "server"
