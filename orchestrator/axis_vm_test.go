@@ -17,9 +17,7 @@ import (
 // the client's clock, so that each sample of the count shows how far the two axes are apart. The
 // guest's clock runs 1.4 % too fast; make test-long adds a guest with an exact clock.
 func TestOneTimeAxis(t *testing.T) {
-	if !hosttest.Long() {
-		t.Skip("it takes minutes: make test-long")
-	}
+	hosttest.NeedTime(t)
 	const rate = 500
 	text := fmt.Sprintf(`
 experiment: axis

@@ -163,9 +163,7 @@ func TestGuestStopped(t *testing.T) {
 // does. The guest's own clock stands still, so that no sample seems to be missing: the comparison
 // of the clocks shows the pause.
 func TestGuestPaused(t *testing.T) {
-	if !hosttest.Long() {
-		t.Skip("it takes minutes: make test-long")
-	}
+	hosttest.NeedTime(t)
 	inLab(t, func(t *testing.T) {
 		run := play{
 			text: fmt.Sprintf(steady, 10*time.Second, 1),
@@ -223,9 +221,7 @@ func findProcess(name string) (*os.Process, error) {
 
 // TestDatagramsThatRace has two CPUs of the DUT send datagrams of one socket at once, through DNAT.
 func TestDatagramsThatRace(t *testing.T) {
-	if !hosttest.Long() {
-		t.Skip("it takes minutes: make test-long")
-	}
+	hosttest.NeedTime(t)
 	inLab(t, func(t *testing.T) {
 		run := play{
 			text: `
@@ -298,9 +294,7 @@ func racesIn(table string) bool {
 // TestExistingConnectionsLiveOn sends requests over an earlier connection while new ones find the
 // table full.
 func TestExistingConnectionsLiveOn(t *testing.T) {
-	if !hosttest.Long() {
-		t.Skip("it takes minutes: make test-long")
-	}
+	hosttest.NeedTime(t)
 	inLab(t, func(t *testing.T) {
 		var asked, answered int
 		run := play{

@@ -18,9 +18,7 @@ import (
 // its kernel draws other random numbers in each. Its emulated CPU has rdrand, without which it
 // gathers entropy for a second.
 func TestReseed_Restored(t *testing.T) {
-	if !hosttest.Long() {
-		t.Skip("it takes minutes: make test-long")
-	}
+	hosttest.NeedTime(t)
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)

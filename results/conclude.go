@@ -20,7 +20,7 @@ type Conclusion struct {
 	Answer string
 	// Scenario is the one to apply; empty without one.
 	Scenario string
-	Cost     string // what applying it gives up; empty where nothing is to be applied
+	Cost     string // what the DUT gives up with it; empty without Scenario
 	// Fixes are the scenarios of a run with actions, the best first.
 	Fixes []Fix
 	Steps []Step // shell commands that apply the scenario, and keep it across reboots

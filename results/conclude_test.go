@@ -108,7 +108,7 @@ func TestConclude_Cure(t *testing.T) {
 		},
 	}}
 	if got := Conclude(run).Scenario; got != "cure" {
-		t.Errorf("%q is to be applied, want the cure", got)
+		t.Errorf("it applies %q, want the cure", got)
 	}
 	run.Scenarios[1].Trials = trial(TableFull)
 	if got := Conclude(run).Scenario; got != "fault" {

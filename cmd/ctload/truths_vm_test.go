@@ -104,8 +104,8 @@ scenarios:
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if tc.long && !hosttest.Long() {
-				t.Skip("it takes minutes: make test-long")
+			if tc.long {
+				hosttest.NeedTime(t)
 			}
 			t.Parallel()
 			for name, m := range measuredTrials(t, experiment(t, tc.text)) {

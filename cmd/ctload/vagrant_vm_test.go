@@ -18,9 +18,7 @@ import (
 // needsTime does as needsLab for a test of minutes: make test-long runs it.
 func needsTime(t *testing.T) {
 	t.Helper()
-	if !hosttest.Long() {
-		t.Skip("it takes minutes: make test-long")
-	}
+	hosttest.NeedTime(t)
 	needsLab(t)
 }
 

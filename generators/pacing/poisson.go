@@ -7,7 +7,7 @@ import (
 )
 
 // Poisson is a schedule of independent arrivals, as those of many users: a Poisson process whose
-// rate is that of another schedule. The seed decides its times.
+// rate comes from another schedule. The seed decides its times.
 //
 // Unlike other schedules it has a state. At may look ahead, and up to [poissonWindow] sends back.
 type Poisson struct {

@@ -32,6 +32,14 @@ func Skip(t testing.TB, format string, args ...any) {
 // Long reports whether tests of minutes are wanted, as by `make test-long`.
 func Long() bool { return os.Getenv("CTLOAD_LONG") != "" }
 
+// NeedTime skips a test that takes minutes, unless such tests are wanted (see [Long]).
+func NeedTime(t testing.TB) {
+	t.Helper()
+	if !Long() {
+		t.Skip("it takes minutes: make test-long")
+	}
+}
+
 // Program returns the path of a program of the host. It skips the test when the program is missing,
 // and fails it when the list of what make installs (.ci/programs) does not name the program.
 func Program(t testing.TB, name string) string {

@@ -189,9 +189,7 @@ func TestSSH(t *testing.T) {
 // TestVXLAN makes a link between two hypervisors that share only their management network, lets a
 // client on one load a DUT on the other through it, and removes it, as gc would for a killed run.
 func TestVXLAN(t *testing.T) {
-	if !hosttest.Long() {
-		t.Skip("it takes minutes: make test-long")
-	}
+	hosttest.NeedTime(t)
 	if !libvirttest.Root(t) {
 		return
 	}

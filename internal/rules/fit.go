@@ -1,0 +1,195 @@
+package rules
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// fit returns how surely the packet meets the conditions of a rule.
+func (w *walker) fit(t *Table, r *Rule) Fit {
+	f := w.flow
+	whole := Surely
+	if r.other || r.Partial || r.opaque && len(r.cases) == 0 {
+		whole = Maybe
+	}
+	if r.SYN && (f.Reply || f.Protocol != "tcp") {
+		return Never
+	}
+	port := func(given string) Fit { return portFit(given, f.Port, f.Protocol) }
+	there, here := r.Destinations, r.Sources
+	if f.Reply {
+		there, here = here, there
+	}
+	protocol := func(given string) Fit { return sure(sameProtocol(given, f.Protocol)) }
+	comes := slices.Contains([]string{"prerouting", "input", "forward"}, w.hook)
+	leaves := slices.Contains([]string{"output", "forward", "postrouting"}, w.hook)
+	return min(whole,
+		w.interfaces(r.In, f.In, comes), w.interfaces(r.Out, f.Out, leaves),
+		r.targets.fit(w.address),
+		r.families.fit(func(family string) Fit {
+			name := strings.TrimSuffix(strings.Replace(family, "ipv", "ip", 1), "4")
+			return sure(name == f.Family)
+		}),
+		r.Protocols.fit(func(given string) Fit { return t.element(given, protocol) }),
+		there.fit(func(given string) Fit { return t.element(given, port) }),
+		here.fit(func(given string) Fit { return t.element(given, clientPort) }),
+		r.either.fit(func(given string) Fit {
+			return max(t.element(given, port), t.element(given, clientPort))
+		}),
+		r.States.fit(w.state))
+}
+
+// address judges a destination address that a rule names. Those of the lab are known by their
+// placeholders alone.
+func (w *walker) address(given string) Fit {
+	given = strings.TrimSuffix(strings.TrimSuffix(given, "/32"), "/128")
+	switch {
+	case slices.Contains(anywhere, given):
+		return Surely
+	case w.flow.To == "" || !strings.HasPrefix(given, "${") || strings.Contains(given, "/"):
+		return Maybe
+	}
+	return sure(given == w.flow.To)
+}
+
+// anywhere are networks with every address.
+var anywhere = []string{"0.0.0.0/0", "0/0", "::/0"}
+
+func sure(holds bool) Fit {
+	if holds {
+		return Surely
+	}
+	return Never
+}
+
+// state judges a state that a rule names. Conntrack gives a packet its state before all chains but
+// the early ones.
+func (w *walker) state(name string) Fit {
+	untracked := name == "UNTRACKED"
+	switch known := slices.Contains(trackedStates, name) || untracked; {
+	case w.early || !known:
+		return Maybe
+	case w.fate.Untracked == Maybe:
+		return Maybe
+	case w.fate.Untracked == Surely:
+		return sure(untracked)
+	case w.flow.Reply:
+		return sure(name == "ESTABLISHED")
+	default:
+		return sure(name == "NEW")
+	}
+}
+
+var trackedStates = []string{"NEW", "ESTABLISHED", "RELATED", "INVALID"}
+
+// interfaces judges a condition on an interface: names are those of the packet's, and there says
+// whether it has one at this hook.
+func (w *walker) interfaces(v Values, names []string, there bool) Fit {
+	return v.fit(func(given string) Fit {
+		prefix, wild := wildcard(given)
+		switch {
+		case strings.HasPrefix(given, "@"):
+			return Maybe
+		case !there:
+			return Never
+		case w.flow.Loopback:
+			return sure(given == loopback || wild && strings.HasPrefix(loopback, prefix))
+		case given == loopback:
+			return Never
+		case len(names) == 0:
+			return Surely
+		}
+		return sure(slices.ContainsFunc(names, func(name string) bool {
+			return name == given || wild && strings.HasPrefix(name, prefix)
+		}))
+	})
+}
+
+// wildcard returns the part of an interface's name before a wild card: + of iptables, * of nft.
+func wildcard(name string) (prefix string, wild bool) {
+	prefix = strings.TrimSuffix(strings.TrimSuffix(name, "*"), "+")
+	return prefix, prefix != name
+}
+
+// element judges a value by a test; a value as @ports stands for the elements of a set.
+func (t *Table) element(value string, test func(string) Fit) Fit {
+	name, set := strings.CutPrefix(value, "@")
+	if !set {
+		return test(value)
+	}
+	best := Never
+	for _, o := range t.Objects {
+		if o.Name != name {
+			continue
+		}
+		if len(o.elements) == 0 { // packets may fill it
+			return Maybe
+		}
+		for _, element := range o.elements {
+			best = max(best, test(element))
+		}
+		return best
+	}
+	return Maybe
+}
+
+// protocolNumbers are the numbers of the protocols that a load of ctload uses.
+var protocolNumbers = map[string]string{
+	"1": "icmp", "6": "tcp", "17": "udp", "58": "icmpv6", "ipv6-icmp": "icmpv6", "icmp6": "icmpv6",
+}
+
+func sameProtocol(given, protocol string) bool {
+	given = strings.ToLower(given)
+	given = cmp.Or(protocolNumbers[given], given)
+	return given == protocol || given == "all" || given == "0"
+}
+
+// loopback is the name of the loopback interface.
+const loopback = "lo"
+
+// services are names of ports that rules use, as in /etc/services.
+var services = map[string]uint16{
+	"ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "http": 80, "www": 80,
+	"pop3": 110, "ntp": 123, "imap": 143, "imap2": 143, "https": 443, "submission": 587,
+	"imaps": 993,
+}
+
+// portFit judges a port or a range of ports, as 80, http, 1000:1999, :1023 or 1000-1999.
+func portFit(ports string, port uint16, protocol string) Fit {
+	low, high, ok := portRange(ports)
+	switch {
+	case protocol == "icmp" || protocol == "icmpv6":
+		return Never
+	case !ok:
+		return Maybe
+	}
+	return sure(low <= port && port <= high)
+}
+
+// clientPort judges ports of the side that began the flow: the kernel chooses one of tens of
+// thousands from 1024 on, so that a range of a few ports counts as never holding it.
+func clientPort(ports string) Fit {
+	const few = 64
+	switch low, high, ok := portRange(ports); {
+	case ok && (high < 1024 || high-low < few):
+		return Never
+	case ok && low <= 1024 && high == 65535:
+		return Surely
+	}
+	return Maybe
+}
+
+func portRange(ports string) (low, high uint16, ok bool) {
+	if port, named := services[strings.ToLower(ports)]; named {
+		return port, port, true
+	}
+	first, last, ranged := strings.Cut(strings.ReplaceAll(ports, "-", ":"), ":")
+	if !ranged {
+		last = first
+	}
+	a, errLow := strconv.ParseUint(cmp.Or(first, "0"), 0, 16)
+	b, errHigh := strconv.ParseUint(cmp.Or(last, "65535"), 0, 16)
+	return uint16(a), uint16(b), ports != "" && errLow == nil && errHigh == nil
+}
