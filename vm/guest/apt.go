@@ -64,16 +64,19 @@ Dir::Etc::trustedparts "/dev/null";
 `
 
 // newApt prepares a state in dir, an absolute path.
-func newApt(dir string, from archive, progress func(percent float64)) (*apt, error) {
+func newApt(
+	dir string, d *distro, from archive, progress func(percent float64),
+) (*apt, error) {
 	for _, sub := range []string{"state/lists/partial", "cache/archives/partial", "log"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, err
 		}
 	}
-	var errs []error
+	keyrings, err := d.trusted(filepath.Join(dir, "keys.asc"))
+	errs := []error{err}
 	for name, text := range map[string]string{
 		"apt.conf":     fmt.Sprintf(aptConf, dir, runtime.GOARCH),
-		"sources.list": strings.Join(from, "\n") + "\n",
+		"sources.list": from.sources(keyrings),
 		"status":       "",
 	} {
 		errs = append(errs, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))

@@ -15,20 +15,25 @@ import (
 	"time"
 )
 
-// archive is a place that serves a suite: lines of a sources.list(5).
+// archive is a place that serves a suite: address, suite and component of each of its parts.
 type archive []string
+
+// sources returns the archive as lines of a sources.list(5), signed by a key of any of the files.
+func (a archive) sources(keyrings []string) string {
+	var b strings.Builder
+	for _, part := range a {
+		fmt.Fprintf(&b, "deb [arch=%s signed-by=%s target=Packages] %s\n", runtime.GOARCH,
+			strings.Join(keyrings, ","), part)
+	}
+	return b.String()
+}
 
 // archives lists the archives that may have a suite, the best first: the user's mirror; those of
 // the host's apt, with their security fixes; the default of the packaged debootstrap.
 func (d *distro) archives(ctx context.Context, suite string, host []source) ([]archive, error) {
-	keyring, err := d.keyring()
-	if err != nil {
-		return nil, err
-	}
-	options := fmt.Sprintf("[arch=%s signed-by=%s target=Packages]", runtime.GOARCH, keyring)
 	lines := func(uri string, suites ...string) (out archive) {
 		for _, s := range suites {
-			out = append(out, fmt.Sprintf("deb %s %s %s main", options, uri, s))
+			out = append(out, fmt.Sprintf("%s %s main", uri, s))
 		}
 		return out
 	}
@@ -59,14 +64,16 @@ func (d *distro) archives(ctx context.Context, suite string, host []source) ([]a
 	return out, nil
 }
 
-func (d *distro) keyring() (string, error) {
+// trusted writes the keys that ctload brings into a file, and returns the path of that and of the
+// host's keyrings.
+func (d *distro) trusted(file string) ([]string, error) {
+	files := []string{file}
 	for _, keyring := range d.keyrings {
 		if _, err := os.Stat(keyring); err == nil {
-			return keyring, nil
+			files = append(files, keyring)
 		}
 	}
-	return "", Missing(Install+d.keyringPackage,
-		"the keys that sign the kernels of %s are not installed%s", d.id, d.keyringNote)
+	return files, os.WriteFile(file, []byte(d.keys), 0o644)
 }
 
 // configured selects the distribution's archives from the host's sources, by their keyring or else
@@ -102,8 +109,8 @@ func (d *distro) defaultMirror(ctx context.Context, suite string) (string, error
 		_, err = os.Stat(script)
 	}
 	if err != nil {
-		return "", Missing(Install+"debootstrap "+d.keyringPackage, "no mirror of %s is set on "+
-			"this host, and debootstrap, which knows the default, is missing: %w", d.id, err)
+		return "", Missing(Install+"debootstrap", "no mirror of %s is set on this host, and "+
+			"debootstrap, which knows the default, is missing: %w", d.id, err)
 	}
 	mirror, err := scriptMirror(ctx, script, suite)
 	if err != nil {

@@ -3,7 +3,6 @@ package guest
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -15,21 +14,16 @@ import (
 	"github.com/ctload/ctload/internal/kernels"
 )
 
-// withKeyring returns a distribution whose keyring exists, and its path.
-func withKeyring(t *testing.T, id string) (*distro, string) {
+// named returns a copy of a distribution.
+func named(t *testing.T, id string) *distro {
 	t.Helper()
-	keyring := filepath.Join(t.TempDir(), id+"-archive-keyring.gpg")
-	if err := os.WriteFile(keyring, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
 	for _, d := range distros {
 		if d.id == id {
-			d.keyrings = []string{filepath.Join(t.TempDir(), "absent.gpg"), keyring}
-			return &d, keyring
+			return &d
 		}
 	}
 	t.Fatalf("no distribution %s", id)
-	return nil, ""
+	return nil
 }
 
 func TestArchives(t *testing.T) {
@@ -79,7 +73,7 @@ func TestArchives(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d, keyring := withKeyring(t, tt.id)
+			d := named(t, tt.id)
 			t.Setenv(d.env, "")
 			archives, err := d.archives(t.Context(), tt.suite, tt.host)
 			if err != nil {
@@ -88,14 +82,8 @@ func TestArchives(t *testing.T) {
 			var got []string
 			for _, a := range archives[:len(tt.want)] {
 				var lines []string
-				for _, line := range a {
-					prefix := fmt.Sprintf("deb [arch=%s signed-by=%s target=Packages] ",
-						runtime.GOARCH, keyring)
-					rest, ok := strings.CutPrefix(line, prefix)
-					if !ok {
-						t.Errorf("line %q does not begin with %q", line, prefix)
-					}
-					_, rest, _ = strings.Cut(rest, "://")
+				for _, part := range a {
+					_, rest, _ := strings.Cut(part, "://")
 					lines = append(lines, strings.TrimSuffix(rest, " main"))
 				}
 				got = append(got, strings.Join(lines, "|"))
@@ -111,13 +99,13 @@ func TestArchives(t *testing.T) {
 }
 
 func TestArchivesOfTheEnvironment(t *testing.T) {
-	d, _ := withKeyring(t, "debian")
+	d := named(t, "debian")
 	t.Setenv(d.env, "http://chosen.example/debian")
 	archives, err := d.archives(t.Context(), "sid",
 		[]source{{uris: []string{"http://mirror.example/debian"}, suites: []string{"sid"},
 			components: []string{"main"}}})
 	if err != nil || len(archives) != 1 ||
-		!strings.Contains(archives[0][0], " http://chosen.example/debian sid main") {
+		!strings.Contains(archives[0][0], "http://chosen.example/debian sid main") {
 		t.Errorf("got %q, %v; want the chosen mirror alone", archives, err)
 	}
 	for _, bad := range []string{"chosen.example", "http://a.example/ b",
@@ -130,22 +118,38 @@ func TestArchivesOfTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestArchivesWithoutKeyring(t *testing.T) {
-	d, _ := withKeyring(t, "debian")
-	d.keyrings = d.keyrings[:1]
-	_, err := d.archives(t.Context(), "sid", nil)
-	missing, ok := errors.AsType[*MissingError](err)
-	if !ok || missing.Fix != Install+"debian-archive-keyring" {
-		t.Errorf("error %v, want the package of the keyring", err)
+// TestTrusted_WithoutKeyring lets apt trust the keys that ctload brings, and those of the host where
+// it has some.
+func TestTrusted_WithoutKeyring(t *testing.T) {
+	d := named(t, "debian")
+	dir := t.TempDir()
+	own, host := filepath.Join(dir, "keys.asc"), filepath.Join(dir, "host.gpg")
+	d.keyrings = []string{filepath.Join(dir, "absent.gpg"), host}
+	for _, want := range []string{own, own + "," + host} {
+		files, err := d.trusted(own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := archive{"http://mirror.example/debian sid main"}.sources(files)
+		if line := fmt.Sprintf("deb [arch=%s signed-by=%s target=Packages] "+
+			"http://mirror.example/debian sid main\n", runtime.GOARCH, want); got != line {
+			t.Errorf("got %q, want %q", got, line)
+		}
+		writeFile(t, host, "")
+	}
+	for _, d := range distros {
+		if !strings.HasPrefix(d.keys, "-----BEGIN PGP PUBLIC KEY BLOCK-----\n") {
+			t.Errorf("%s: the keys are no armored block", d.id)
+		}
 	}
 }
 
 func TestDefaultMirrorWithoutDebootstrap(t *testing.T) {
-	d, _ := withKeyring(t, "debian")
+	d := named(t, "debian")
 	d.script = "absent"
 	_, err := d.defaultMirror(t.Context(), "trixie")
 	missing, ok := errors.AsType[*MissingError](err)
-	if !ok || missing.Fix != Install+"debootstrap debian-archive-keyring" {
+	if !ok || missing.Fix != Install+"debootstrap" {
 		t.Errorf("error %v, want the packages to install", err)
 	}
 }

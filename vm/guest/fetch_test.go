@@ -21,14 +21,14 @@ func TestStoreTriesEachArchive(t *testing.T) {
 	newFakeApt(t)
 	dir := t.TempDir()
 	s := &slot{dir: dir, name: testKernel, key: "debian-bookworm"}
-	bad := archive{"deb http://bad.example/debian bookworm main"}
-	good := archive{"deb http://good.example/debian bookworm main"}
-	const meta = "linux-image-cloud-amd64"
-	k, err := s.fetchFirst(t.Context(), []archive{bad, good}, meta)
+	bad := archive{"http://bad.example/debian bookworm main"}
+	good := archive{"http://good.example/debian bookworm main"}
+	debian := &distros[0]
+	k, err := s.fetchFirst(t.Context(), []archive{bad, good}, debian)
 	if err != nil || k.Release != "6.1.1-test" {
 		t.Errorf("%+v, %v", k, err)
 	}
-	if _, err := s.fetchFirst(t.Context(), []archive{bad, bad}, meta); err == nil {
+	if _, err := s.fetchFirst(t.Context(), []archive{bad, bad}, debian); err == nil {
 		t.Error("no error from two archives that fail")
 	}
 }
@@ -37,7 +37,7 @@ func TestStoreTriesEachArchive(t *testing.T) {
 func TestFetchStalls(t *testing.T) {
 	fake := newFakeApt(t)
 	fake.trouble("hang")
-	a, err := newApt(t.TempDir(), archive{"deb http://good.example/debian bookworm main"},
+	a, err := newApt(t.TempDir(), &distros[0], archive{"http://good.example/debian bookworm main"},
 		func(float64) {})
 	if err != nil {
 		t.Fatal(err)
@@ -125,9 +125,6 @@ func TestFetchWithoutNetwork(t *testing.T) {
 		t.Skip("apt tries for seconds")
 	}
 	hosttest.Need(t, "apt-get")
-	if _, err := distros[0].keyring(); err != nil {
-		hosttest.Skip(t, "%v", err)
-	}
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

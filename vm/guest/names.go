@@ -1,6 +1,7 @@
 package guest
 
 import (
+	_ "embed"
 	"fmt"
 	"runtime"
 	"slices"
@@ -12,43 +13,50 @@ import (
 
 // distro is a source of kernels by name.
 type distro struct {
-	id             string
-	codenames      []string // of its kernels; some may have backports
-	aliases        []string // other names of its archive's suites
-	backports      []string // codenames for which CODENAME-backports has kernels of its own
-	pockets        []string // suites of the same archive that belong to a codename, by suffix
-	security       string   // suffix of the suite of a separate archive of security fixes
-	rolling        []string // codenames without such a suite
-	keyrings       []string // of its archive; the first that exists counts
-	keyringPackage string
-	keyringNote    string // further hosts with such a package
-	script         string // of debootstrap, which names the default mirror
-	env            string // variable that names another mirror
+	id        string
+	codenames []string // of its kernels; some may have backports
+	aliases   []string // other names of its archive's suites
+	backports []string // codenames for which CODENAME-backports has kernels of its own
+	pockets   []string // suites of the same archive that belong to a codename, by suffix
+	security  string   // suffix of the suite of a separate archive of security fixes
+	rolling   []string // codenames without such a suite
+	keys      string   // that sign its archives, as ctload brings them
+	keyrings  []string // of the host, which may have newer ones
+	script    string   // of debootstrap, which names the default mirror
+	env       string   // variable that names another mirror
 }
+
+// The keys that sign archives automatically, from Debian's packages debian-archive-keyring and
+// ubuntu-keyring. A host may lack them, or those of a distribution that is younger than the host.
+var (
+	//go:embed keys/debian.asc
+	debianKeys string
+	//go:embed keys/ubuntu.asc
+	ubuntuKeys string
+)
 
 var distros = []distro{
 	{
-		id:             "debian",
-		codenames:      []string{"bullseye", "bookworm", "trixie", "sid"},
-		aliases:        []string{"forky", "oldstable", "stable", "testing", "unstable"},
-		backports:      []string{"bookworm", "trixie"},
-		security:       "-security",
-		rolling:        []string{"sid"},
-		keyrings:       keyringFiles("debian"),
-		keyringPackage: "debian-archive-keyring",
-		script:         "sid",
-		env:            "CTLOAD_DEBIAN_MIRROR",
+		id:        "debian",
+		codenames: []string{"bullseye", "bookworm", "trixie", "sid"},
+		aliases:   []string{"forky", "oldstable", "stable", "testing", "unstable"},
+		backports: []string{"bookworm", "trixie"},
+		security:  "-security",
+		rolling:   []string{"sid"},
+		keys:      debianKeys,
+		keyrings:  keyringFiles("debian"),
+		script:    "sid",
+		env:       "CTLOAD_DEBIAN_MIRROR",
 	},
 	{
-		id:             "ubuntu",
-		codenames:      []string{"focal", "jammy", "noble", "resolute"},
-		aliases:        []string{"plucky", "questing"},
-		pockets:        []string{"-updates", "-security"},
-		keyrings:       keyringFiles("ubuntu"),
-		keyringPackage: "ubuntu-keyring",
-		keyringNote:    " (Debian has that package from 13 on)",
-		script:         "gutsy",
-		env:            "CTLOAD_UBUNTU_MIRROR",
+		id:        "ubuntu",
+		codenames: []string{"focal", "jammy", "noble", "resolute"},
+		aliases:   []string{"plucky", "questing"},
+		pockets:   []string{"-updates", "-security"},
+		keys:      ubuntuKeys,
+		keyrings:  keyringFiles("ubuntu"),
+		script:    "gutsy",
+		env:       "CTLOAD_UBUNTU_MIRROR",
 	},
 }
 

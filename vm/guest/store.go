@@ -123,7 +123,7 @@ func (s *slot) fill(ctx context.Context, d *distro, suite string) (_ Kernel, err
 	if err != nil {
 		return Kernel{}, err
 	}
-	return s.fetchFirst(ctx, archives, d.metaPackage())
+	return s.fetchFirst(ctx, archives, d)
 }
 
 // fetchError adds the fix to the failure of a fetch.
@@ -227,10 +227,10 @@ func removeExcept(pattern string, keep map[string]bool) error {
 }
 
 // fetchFirst fetches from the first archive that has the kernel.
-func (s *slot) fetchFirst(ctx context.Context, archives []archive, meta string) (Kernel, error) {
+func (s *slot) fetchFirst(ctx context.Context, archives []archive, d *distro) (Kernel, error) {
 	var failures []error
 	for _, from := range archives {
-		k, err := s.fetch(ctx, from, meta)
+		k, err := s.fetch(ctx, from, d)
 		if err == nil {
 			return k, nil
 		}
@@ -243,7 +243,7 @@ func (s *slot) fetchFirst(ctx context.Context, archives []archive, meta string) 
 }
 
 // fetch downloads the current version of a kernel from an archive into the slot.
-func (s *slot) fetch(ctx context.Context, from archive, meta string) (k Kernel, err error) {
+func (s *slot) fetch(ctx context.Context, from archive, d *distro) (k Kernel, err error) {
 	if err := room(s.dir); err != nil {
 		return Kernel{}, err
 	}
@@ -252,14 +252,14 @@ func (s *slot) fetch(ctx context.Context, from archive, meta string) (k Kernel, 
 		return Kernel{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	a, err := newApt(work, from, s.report("index"))
+	a, err := newApt(work, d, from, s.report("index"))
 	if err == nil {
 		err = a.update(ctx)
 	}
 	if err != nil {
 		return Kernel{}, err
 	}
-	packages, err := a.kernel(ctx, meta)
+	packages, err := a.kernel(ctx, d.metaPackage())
 	if err != nil {
 		return Kernel{}, err
 	}

@@ -38,11 +38,6 @@ func newFakeApt(t *testing.T) *fakeApt {
 	t.Setenv("PATH", bin+":/usr/bin:/bin")
 	t.Setenv("FAKE", f.dir)
 	t.Setenv("CTLOAD_DEBIAN_MIRROR", "http://good.example/debian")
-	keyring := filepath.Join(f.dir, "debian-archive-keyring.gpg")
-	writeFile(t, keyring, "")
-	before := distros[0].keyrings
-	distros[0].keyrings = []string{keyring}
-	t.Cleanup(func() { distros[0].keyrings = before })
 	f.version("6.1.1")
 	return f
 }
@@ -391,8 +386,6 @@ func TestStoreCancelled(t *testing.T) {
 func TestStoreKilled(t *testing.T) {
 	const helper = "CTLOAD_TEST_STORE"
 	if dir := os.Getenv(helper); dir != "" {
-		distros[0].keyrings = []string{filepath.Join(os.Getenv("FAKE"),
-			"debian-archive-keyring.gpg")}
 		_, err := (&Store{Dir: dir}).Kernel(t.Context(), testKernel)
 		t.Fatalf("not killed: %v", err)
 	}
