@@ -98,9 +98,11 @@ func (h *limitSearch) add(i int, r scenarios.Resolved, over string) error {
 	q.search = search.New(set)
 	h.bases = append(h.bases, q)
 	found := &h.report.Search
-	found.Scenarios = append(found.Scenarios, search.Scenario{
-		Name: r.Name, Over: over, Unit: goal.Unit(), Predicted: set.Predicted,
-	})
+	one := search.Scenario{Name: r.Name, Over: over, Unit: goal.Unit(), Predicted: set.Predicted}
+	if over != "" {
+		one.Of = plan.Scenarios[i].Name
+	}
+	found.Scenarios = append(found.Scenarios, one)
 	if value, _, more := q.search.Next(); more {
 		if life, short := goal.Short(topology, r, value); short {
 			found.Notes = append(found.Notes, fmt.Sprintf("%s: the load ends before its first "+

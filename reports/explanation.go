@@ -4,7 +4,6 @@ import (
 	"bytes"
 	_ "embed"
 	"fmt"
-	"html/template"
 	"io"
 	"maps"
 	"slices"
@@ -48,16 +47,6 @@ func ExplanationFormats() []string { return explanationFormats.names() }
 // then the figures.
 func Explanation(w io.Writer, format string, x *explain.Explanation, o Options) error {
 	return explanationFormats.render(w, "the explanation", format, x, o)
-}
-
-// section is a part of an explanation: sentences, then a table.
-type section struct {
-	Title     string
-	Sentences []string
-	Heads     [][2]string
-	Left      int // columns that are aligned left
-	Rows      [][]string
-	Notes     []string // below the table
 }
 
 // sections returns the parts of an explanation that have something to show.
@@ -373,20 +362,11 @@ func explanationMarkdown(b *bytes.Buffer, x *explain.Explanation, _ Options) err
 	return nil
 }
 
-//go:embed page/explain.html
-var explainHTML string
-
-var explainPage = template.Must(template.New("explain").Parse(explainHTML))
-
 // explanationHTML writes the explanation as one page that needs no network and no other file.
 func explanationHTML(b *bytes.Buffer, x *explain.Explanation, _ Options) error {
 	lead := ""
 	if s := x.Size; s.Count != nil && s.Max != nil {
 		lead = fmt.Sprintf("%s of %s entries", results.Count(*s.Count), results.Count(*s.Max))
 	}
-	return explainPage.Execute(b, struct {
-		Title, Lead string
-		Styles      template.CSS
-		Sections    []section
-	}{"What is in the table", lead, template.CSS(pageCSS), sections(x)})
+	return writeSections(b, "What is in the table", lead, sections(x))
 }

@@ -22,6 +22,7 @@ var searchFormats = formats[*search.Report]{
 	"markdown": searchMarkdown,
 	"csv":      searchCSV,
 	"junit":    searchJUnit,
+	"html":     searchHTML,
 }
 
 // SearchFormats returns the names that [Search] accepts, in alphabetical order.

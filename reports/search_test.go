@@ -46,12 +46,59 @@ func found() *search.Report {
 func TestSearch(t *testing.T) {
 	for format, file := range map[string]string{
 		"table": "search.txt", "json": "search.json", "markdown": "search.md", "csv": "search.csv",
-		"junit": "search.xml",
+		"junit": "search.xml", "html": "search.html",
 	} {
 		var b bytes.Buffer
 		if err := Search(&b, format, found(), Options{}); err != nil {
 			t.Fatal(err)
 		}
 		golden(t, file, b.Bytes())
+	}
+}
+
+// curveFound returns a search over three sizes of the table, of two scenarios; the limit of the
+// largest is not known.
+func curveFound() *search.Report {
+	value := func(v float64) *float64 { return &v }
+	r := &search.Report{Search: search.Found{
+		Experiment: "gateway", Goal: "highest rate:users", Confidence: .95, Resolution: .02,
+		Over: "max", Started: time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC),
+	}}
+	add := func(of, over string, limit, predicted float64) {
+		r.Search.Scenarios = append(r.Search.Scenarios, search.Scenario{
+			Name: of + "@max=" + over, Of: of, Over: over, Unit: "/s", Predicted: predicted,
+			Value: value(limit), Low: value(limit * .99), High: value(limit * 1.01),
+			Limit: search.Table, Trials: 7,
+			Made: []search.Trial{{Value: limit * .98, Held: true}, {Value: limit * 1.02, Loss: .02}},
+		})
+	}
+	for i, over := range []string{"4096", "16384", "65536"} {
+		size := float64(int(4096) << (2 * i))
+		add("baseline", over, size/120, size/118)
+		add("shortened", over, size/30, size/31)
+	}
+	r.Search.Scenarios[5].High = nil
+	return r
+}
+
+func TestSearch_Curve(t *testing.T) {
+	var b bytes.Buffer
+	if err := Search(&b, "html", curveFound(), Options{}); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "search-curve.html", b.Bytes())
+}
+
+func TestScale(t *testing.T) {
+	for _, values := range [][]float64{{199, 204}, {100, 204}, {1, 1e6}, {7}, {}, {4096, 65536}} {
+		s := scaleOf(0, 100, values)
+		for _, v := range values {
+			if at := s.at(v); at < 0 || at > 100 {
+				t.Errorf("%v: %v is at %v", values, v, at)
+			}
+		}
+		if n := len(s.ticks()); n < 4 || n > 20 {
+			t.Errorf("%v: %d ticks", values, n)
+		}
 	}
 }

@@ -35,6 +35,7 @@ type Found struct {
 type Scenario struct {
 	Name string `json:"name"`
 	Over string `json:"over,omitempty"` // the scenario's value of Found.Over
+	Of   string `json:"of,omitempty"`   // the experiment's scenario, where Over is its value
 	// Value is the most probable limit; null where no trial held.
 	Value *float64 `json:"value"`
 	// Low and High bound the limit with the confidence; null where nothing is known beyond.

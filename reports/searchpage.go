@@ -1,0 +1,183 @@
+package reports
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/search"
+)
+
+// searchHTML writes a search as one page that needs no network and no other file.
+func searchHTML(b *bytes.Buffer, r *search.Report, _ Options) error {
+	f := r.Search
+	lines := searchLines(f)
+	table := section{Title: "Limits", Notes: []string{"Low and high are the bounds of the limit at " +
+		results.Percent(f.Confidence) + "."}}
+	for _, l := range lines {
+		table.Heads = append(table.Heads, l.head)
+	}
+	for i := range f.Scenarios {
+		var cells []string
+		for _, l := range lines {
+			cells = append(cells, l.cells[i])
+		}
+		table.Rows = append(table.Rows, cells)
+	}
+	list := []section{{Title: "What was found", Sentences: searchWords(f)}, table}
+	if trials := trialsChart(f); trials != nil {
+		list = append(list, section{Title: "Trials", Chart: trials})
+	}
+	if f.Over != "" {
+		list[0].Chart = curve(f)
+	}
+	return writeSections(b, f.Experiment+": "+f.Goal, "With "+conditionsOf(f), list)
+}
+
+// known are the values of a scenario's limit that are known.
+func known(s search.Scenario) (list []float64) {
+	for _, v := range []*float64{s.Value, s.Low, s.High} {
+		if v != nil {
+			list = append(list, *v)
+		}
+	}
+	if s.Predicted > 0 {
+		list = append(list, s.Predicted)
+	}
+	return list
+}
+
+// trialsChart draws a line for each scenario with the values that were tried: filled where the
+// trial held, and the interval of the limit behind them. It is nil without a valid trial.
+func trialsChart(f search.Found) *chart {
+	const width, left, height, top = 900.0, 220.0, 34.0, 10.0
+	var all []float64
+	tried := false
+	for _, s := range f.Scenarios {
+		all = append(all, known(s)...)
+		for _, t := range s.Made {
+			if !t.Invalid {
+				all, tried = append(all, t.Value), true
+			}
+		}
+	}
+	if !tried {
+		return nil
+	}
+	bottom := top + height*float64(len(f.Scenarios))
+	c := &chart{
+		Width: width, Height: bottom + 28,
+		Caption: "Values that were tried: filled where the trial held, hollow where it did not; " +
+			"behind them the interval of the limit, and a dashed line at the prediction",
+	}
+	x := scaleOf(left, width-20, all)
+	c.abscissa(x, top, bottom, unitOf(f))
+	for i, s := range f.Scenarios {
+		y := top + height*(float64(i)+.5)
+		c.Labels = append(c.Labels, label{left - 12, y + 4, "end", s.Name, tone(i)})
+		if s.Low != nil || s.High != nil {
+			from, to := x.from, x.to
+			if s.Low != nil {
+				from = x.at(*s.Low)
+			}
+			if s.High != nil {
+				to = x.at(*s.High)
+			}
+			c.Bars = append(c.Bars, stroke{from, y, to, y, tone(i)})
+		}
+		if s.Predicted > 0 {
+			var p points
+			p.add(x.at(s.Predicted), y-height/2+3)
+			p.add(x.at(s.Predicted), y+height/2-3)
+			c.Paths = append(c.Paths, p.path(tone(i), true))
+		}
+		for _, t := range s.Made {
+			if t.Invalid {
+				continue
+			}
+			text := results.Figure(t.Value) + unitOf(f) + " held"
+			if !t.Held {
+				text = fmt.Sprintf("%s%s lost %s of the attempts", results.Figure(t.Value),
+					unitOf(f), results.Percent(t.Loss))
+			}
+			c.Dots = append(c.Dots, dot{x.at(t.Value), y, tone(i), !t.Held, text})
+		}
+	}
+	return c
+}
+
+// curve draws the limits of a search with an axis: a line for each scenario of the experiment with
+// its intervals, and a dashed one for what was predicted.
+func curve(f search.Found) *chart {
+	const width, height, left, top, right = 900.0, 380.0, 80.0, 20.0, 200.0
+	c := &chart{
+		Width: width, Height: height,
+		Caption: fmt.Sprintf("%s by %s, with the interval of each limit; dashed: predicted",
+			f.Goal, f.Over),
+	}
+	var over, values []float64
+	for _, s := range f.Scenarios {
+		if at, err := strconv.ParseFloat(s.Over, 64); err == nil {
+			over = append(over, at)
+		}
+		values = append(values, known(s)...)
+	}
+	bottom := height - 40
+	x, y := scaleOf(left, width-right, over), scaleOf(bottom, top, values)
+	for _, v := range y.ticks() {
+		c.Grid = append(c.Grid, stroke{left, y.at(v), width - right, y.at(v), ""})
+		c.Labels = append(c.Labels, label{left - 8, y.at(v) + 4, "end",
+			results.Figure(v) + unitOf(f), ""})
+	}
+	drawn := map[float64]bool{}
+	for _, v := range over {
+		if !drawn[v] {
+			drawn[v] = true
+			c.Grid = append(c.Grid, stroke{x.at(v), top, x.at(v), bottom, ""})
+			c.Labels = append(c.Labels, label{x.at(v), bottom + 18, "middle", results.Figure(v), ""})
+		}
+	}
+	c.Labels = append(c.Labels, label{(left + width - right) / 2, height - 4, "middle", f.Over, ""})
+	var names []string
+	for _, s := range f.Scenarios {
+		names = addNew(names, s.Of)
+	}
+	for i, name := range names {
+		c.Labels = append(c.Labels, label{width - right + 16, top + 14 + 20*float64(i), "start", name,
+			tone(i)})
+		var limit, predicted points
+		for _, s := range f.Scenarios {
+			at, err := strconv.ParseFloat(s.Over, 64)
+			if s.Of != name || err != nil {
+				continue
+			}
+			if s.Predicted > 0 {
+				predicted.add(x.at(at), y.at(s.Predicted))
+			}
+			if s.Low != nil && s.High != nil {
+				c.Bars = append(c.Bars, stroke{x.at(at), y.at(*s.Low), x.at(at), y.at(*s.High),
+					tone(i)})
+			}
+			if s.Value != nil {
+				limit.add(x.at(at), y.at(*s.Value))
+				// A bound alone is no limit: the mark is hollow.
+				c.Dots = append(c.Dots, dot{x.at(at), y.at(*s.Value), tone(i),
+					s.Low == nil || s.High == nil, s.Words(f.Confidence)})
+			}
+		}
+		c.Paths = append(c.Paths, limit.path(tone(i), false), predicted.path(tone(i), true))
+	}
+	return c
+}
+
+// unitOf returns the unit of a search's values, as it follows a number.
+func unitOf(f search.Found) string {
+	for _, s := range f.Scenarios {
+		if s.Unit == "/s" {
+			return s.Unit
+		}
+		return " " + s.Unit
+	}
+	return ""
+}
