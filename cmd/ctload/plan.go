@@ -13,6 +13,7 @@ import (
 	"github.com/ctload/ctload/capture"
 	"github.com/ctload/ctload/capture/explain"
 	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/orchestrator/forecast"
 	"github.com/ctload/ctload/reports"
@@ -29,6 +30,8 @@ type planFlags struct {
 	kernel     string
 	format     string
 	write      string
+	verify     bool
+	driver     string   // of the trials that verify
 	settings   []string // of a capture
 	width      widthFlags
 }
@@ -36,6 +39,7 @@ type planFlags struct {
 // loadFlags describe a load and its machine, which an experiment gives itself.
 var loadFlags = []string{
 	"rate", "residence", "held", "nat-ports", "max", "buckets", "memory", "kernel", "write",
+	"verify", "driver",
 }
 
 func planCommand() *cobra.Command {
@@ -55,6 +59,7 @@ scenario, and boots nothing.
   ctload plan --rate 900 --residence time_wait --nat-ports 64512              NAT to one address
   ctload plan --rate 5000 --residence 30s --memory 4GiB --kernel 5.10
   ctload plan --rate 500 --residence udp --write mine.yaml     an experiment that measures it
+  ctload plan --rate 50 --residence udp --verify                    measure it at once
   ctload plan table-full                                   a shipped experiment, or a file
   ctload plan web1.ctcap --set tcp_timeout_time_wait=30    what a setting would leave on a host`,
 		Args: needs(0, 1, "one experiment or capture, or none"),
@@ -81,6 +86,12 @@ scenario, and boots nothing.
 					plan.Experiment.Topology, plan.Scenarios, p.demand.Fill)
 				return reports.Forecast(cmd.OutOrStdout(), p.format, list, p.width.options())
 			}
+			switch {
+			case p.verify && p.format != "table":
+				return errors.New("--verify: prints tables alone; --write an experiment, and run it")
+			case cmd.Flags().Changed("driver") && !p.verify:
+				return errors.New("--driver: says where --verify measures")
+			}
 			if err := p.read(); err != nil {
 				return err
 			}
@@ -88,10 +99,20 @@ scenario, and boots nothing.
 			if err != nil {
 				return err
 			}
-			if err := p.writeExperiment(plan); err != nil {
+			text := ""
+			if p.write != "" || p.verify {
+				if text, err = forecast.Experiment(p.flows, plan); err != nil {
+					return fmt.Errorf("an experiment that measures this: %w", err)
+				}
+			}
+			if err := p.writeExperiment(text); err != nil {
 				return err
 			}
-			return reports.Plan(cmd.OutOrStdout(), p.format, plan, p.width.options())
+			err = reports.Plan(cmd.OutOrStdout(), p.format, plan, p.width.options())
+			if err == nil && p.verify {
+				err = p.measure(cmd, text)
+			}
+			return err
 		},
 	}
 	p.register(cmd)
@@ -131,6 +152,10 @@ func (p *planFlags) register(cmd *cobra.Command) {
 		"version of the machine's kernel, as 6.1 (default: this one's)")
 	flags.Var(textFlag(&p.write, "file", "mine.yaml"), "write",
 		"write an experiment that measures this load, scaled to a lab, into a new file")
+	flags.BoolVar(&p.verify, "verify", false, "run the experiment of --write at once: exit status "+
+		"1 where the table refuses or evicts an entry")
+	addWord(flags, &p.driver, "driver", "where --verify measures", labs.Drivers()[0],
+		labs.Drivers()...)
 	addFormat(flags, &p.format, "table", "table", "json")
 }
 
@@ -188,15 +213,10 @@ func (p *planFlags) read() error {
 	return p.flows.Validate()
 }
 
-// writeExperiment writes an experiment that measures the load into a new file, where one is asked
-// for.
-func (p *planFlags) writeExperiment(plan results.Plan) error {
+// writeExperiment writes the text of an experiment into a new file, where one is asked for.
+func (p *planFlags) writeExperiment(text string) error {
 	if p.write == "" {
 		return nil
-	}
-	text, err := forecast.Experiment(p.flows, plan)
-	if err != nil {
-		return fmt.Errorf("--write: %w", err)
 	}
 	file, err := os.OpenFile(p.write, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
@@ -204,4 +224,26 @@ func (p *planFlags) writeExperiment(plan results.Plan) error {
 	}
 	_, err = file.WriteString(text)
 	return errors.Join(err, file.Close())
+}
+
+// measure runs an experiment as ctload run does, which takes this process's place: its output, its
+// signals and its exit status are those of the command. It returns only where that fails.
+func (p *planFlags) measure(cmd *cobra.Command, text string) error {
+	for line := range strings.Lines(text) {
+		if note, ok := strings.CutPrefix(line, "# "); ok {
+			fmt.Fprint(cmd.ErrOrStderr(), note)
+		}
+	}
+	file, err := unix.MemfdCreate("experiment", unix.MFD_CLOEXEC)
+	if err == nil {
+		_, err = unix.Pwrite(file, []byte(text), 0)
+	}
+	if err == nil {
+		err = unix.Dup3(file, int(os.Stdin.Fd()), 0)
+	}
+	if err == nil {
+		err = unix.Exec("/proc/self/exe", []string{os.Args[0], "run", "-", "--driver", p.driver},
+			os.Environ())
+	}
+	return host(fmt.Errorf("start ctload run: %w", err))
 }

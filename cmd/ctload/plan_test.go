@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ctload/ctload/internal/labtest"
 )
 
 func TestPlan(t *testing.T) {
@@ -64,5 +66,17 @@ func TestPlan_Write(t *testing.T) {
 	}
 	if o := ctload(t, time.Minute, args...); o.status == statusOK {
 		t.Error("a second plan overwrote the file")
+	}
+}
+
+// TestPlan_Verify runs the experiment of a plan, whose table holds while the present one does not.
+func TestPlan_Verify(t *testing.T) {
+	needsTime(t)
+	labtest.Need(t)
+	t.Chdir(t.TempDir())
+	o := ctload(t, 5*time.Minute, strings.Fields("plan --rate 100 --residence 5s --max 300 "+
+		"--buckets 512 --memory 512MiB --kernel 6.1 --verify")...)
+	if o.status != statusOK || !strings.Contains(o.stdout, "2 of 2 thresholds held") {
+		t.Errorf("exit status %d:\n%s%s", o.status, o.stdout, o.stderr)
 	}
 }

@@ -63,8 +63,9 @@ func kindsOf(pairs []results.Pair) (list []int, err error) {
 }
 
 // Experiment returns an experiment that measures a planned load: the present table beside the
-// planned one, all scaled down to what a lab carries. The ratio of load to table stays as it is,
-// and so do the times, since the kernel's garbage collector keeps its own.
+// planned one, which may neither refuse nor evict anything, all scaled down to what a lab carries.
+// The ratio of load to table stays as it is, and so do the times, since the kernel's garbage
+// collector keeps its own.
 func Experiment(f results.Flows, p results.Plan) (string, error) {
 	list, err := kindsOf(f.Pairs)
 	if err != nil {
@@ -136,8 +137,11 @@ func Experiment(f results.Flows, p results.Plan) (string, error) {
 	}
 	present, _ := p.Present()
 	table("present", present)
+	judged := "present"
 	if p.Size != present {
-		table("planned", p.Size)
+		judged = "planned"
+		table(judged, p.Size)
 	}
+	line("thresholds:\n  %s: [conntrack.drop == 0, conntrack.early_drop == 0]", judged)
 	return b.String(), nil
 }
