@@ -5,21 +5,21 @@ import (
 	"errors"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/events"
 )
 
 // interrupter is a view that interrupts the run when a stage begins.
 type interrupter struct {
-	View
+	events.Sink
 	stage     string
 	interrupt context.CancelFunc
 }
 
-func (v interrupter) Stage(name string, atMost time.Duration) {
-	v.View.Stage(name, atMost)
-	if name == v.stage {
+func (v interrupter) Take(e events.Event) {
+	v.Sink.Take(e)
+	if e.Kind == events.StageBegin && e.Stage.Name == v.stage {
 		v.interrupt()
 	}
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"maps"
 	"path/filepath"
+	"time"
 
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/events"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 )
@@ -22,7 +24,7 @@ type Job struct {
 	Cache   string          // folder for facts about the host; see embedded.Options
 	Folder  *results.Folder // of the run; nil: one that ends with the lab
 	Resume  *results.Run    // unfinished run in the folder, which Run goes on with; nil: a new one
-	View    View
+	View    events.Sink
 	ID      string // of the run
 	Version string // of the program
 }
@@ -35,9 +37,18 @@ func (j Job) order() labs.Order {
 	}
 	return labs.Order{
 		Choice: j.Choice, Experiment: j.Plan.Experiment, Scenarios: j.Plan.Scenarios,
-		Store: j.Store, Cache: j.Cache, Label: label, Note: func(text string) { j.View.Note(text) },
+		Store: j.Store, Cache: j.Cache, Label: label, Note: j.remark,
 	}
 }
+
+// emit tells the view of an event that happens now.
+func (j Job) emit(e events.Event) {
+	e.Time = time.Now()
+	j.View.Take(e)
+}
+
+// remark tells the view something that the user should know.
+func (j Job) remark(text string) { j.emit(events.Event{Kind: events.Noted, Note: text}) }
 
 // Prepare checks before anything starts that the host has what the run needs; see
 // [labs.Order.Prepare].
@@ -111,7 +122,9 @@ func (j Job) Stand(
 	}
 	defer func() { err = errors.Join(err, leave()) }()
 	first := Slot{Scenario: 0, Number: 1}
-	r.View.Trial(1, 1, r.Plan.Name(first))
+	e := r.Plan.event(events.TrialBegin, first)
+	e.Index, e.Total = 1, 1
+	r.emit(e)
 	t, err := newTrial(r, first, nil)
 	if err != nil {
 		return err
@@ -140,7 +153,7 @@ func (t *trial) tellDifferences(ctx context.Context) error {
 		return err
 	}
 	for _, difference := range tuning.Differences(t.settings, state) {
-		t.View.Note("the DUT is not as asked for: " + difference)
+		t.remark("the DUT is not as asked for: " + difference)
 	}
 	return nil
 }

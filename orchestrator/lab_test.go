@@ -18,6 +18,7 @@ import (
 	"github.com/ctload/ctload/internal/link"
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/events"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
@@ -151,24 +152,29 @@ func (s *stage) Join(ctx context.Context, load vm.LoadNode) (vm.Node, error) {
 	return node, err
 }
 
-func (s *stage) Trial(index, total int, name string) {
-	s.t.Logf("trial %d of %d: %s", index, total, name)
+// Take logs what happens, and acts when it is time.
+func (s *stage) Take(e events.Event) {
+	switch e.Kind {
+	case events.TrialBegin:
+		s.t.Logf("trial %d of %d: %s-%d", e.Index, e.Total, e.Scenario, e.Trial)
+	case events.Noted:
+		s.t.Log(e.Note)
+	case events.TrialEnd:
+		s.t.Logf("%s: %s", e.Result.Verdict, e.Result.Sentence)
+	case events.StageBegin:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.loading = e.Stage.Name == stageLoad
+	case events.SampleTaken:
+		s.sampled(*e.Sample)
+	}
 }
-func (s *stage) Load(int64, int64, int64)  {}
-func (s *stage) Note(text string)          { s.t.Log(text) }
-func (s *stage) Ended(trial results.Trial) { s.t.Logf("%s: %s", trial.Verdict, trial.Sentence) }
 
-func (s *stage) Stage(name string, _ time.Duration) {
+// sampled acts when it is time. The action has a goroutine of its own, so that samples continue.
+func (s *stage) sampled(sample results.Sample) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.loading = name == "load"
-}
-
-// Table acts when it is time. The action has a goroutine of its own, so that samples continue.
-func (s *stage) Table(sample results.Sample) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.act == nil || s.acted || !s.loading || !s.when(sample) {
+	if s.act == nil || s.acted || !s.loading || sample.Seconds < 0 || !s.when(sample) {
 		return
 	}
 	s.acted = true

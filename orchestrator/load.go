@@ -16,6 +16,7 @@ import (
 	"github.com/ctload/ctload/generators"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/events"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/libvirt"
 )
@@ -86,7 +87,11 @@ func (t *trial) sampled(s samplers.Sample) {
 	t.notes.take(s)
 	sample = t.series.add(s.Monotonic, sample)
 	t.timeline.observe(sample)
-	t.View.Table(sample)
+}
+
+// sampleTaken tells of a sample whose time is known.
+func (t *trial) sampleTaken(sample results.Sample) {
+	t.tell(events.Event{Kind: events.SampleTaken, Sample: &sample})
 }
 
 // probing holds the bystanders and the other tasks that run until the watch over the recovery has
@@ -198,6 +203,7 @@ func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error
 	want := wanted(entries)
 	t.timeline.start(ctx)
 	t.zero = time.Now().Add(t.lead(entries))
+	t.result.Started = t.zero.Round(0)
 	t.series.start(t.zero)
 	close(t.timeline.begun)
 	defer close(t.timeline.ended)
@@ -207,6 +213,7 @@ func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error
 	watching, unwatch := context.WithCancel(living)
 	defer unwatch()
 	go t.watchLinks(watching)
+	go t.tellPhases(watching)
 	loads, loadCtx := errgroup.WithContext(living)
 	loadResults := make([]generators.Result, len(entries))
 	var others sync.WaitGroup // entries that wait for no action
@@ -241,6 +248,17 @@ func (t *trial) makeLoad(ctx context.Context, entries []wiring.Assignment) error
 	}
 	t.account(entries, loadResults)
 	return err
+}
+
+// tellPhases tells of each phase of the load as it begins, until ctx ends.
+func (t *trial) tellPhases(ctx context.Context) {
+	for _, phase := range phases(t.scenario.Phases) {
+		begins := t.zero.Add(time.Duration(phase.Start * float64(time.Second)))
+		if wait(ctx, time.Until(begins)) != nil {
+			return
+		}
+		t.tell(events.Event{Kind: events.PhaseBegin, Phase: &phase})
+	}
 }
 
 // eachAgent calls do with the DUT's agent, and with its next one after each reset of the DUT, until
@@ -314,7 +332,8 @@ func (t *trial) generate(
 	}
 	result, err = load.Run(ctx, begin, func(p generators.Progress) {
 		done, failed := t.series.progress(a, p)
-		t.View.Load(done, failed, want)
+		t.tell(events.Event{Kind: events.LoadMoved,
+			Load: &events.Load{Done: done, Failed: failed, Wanted: want}})
 	})
 	if a.Node == t.dut.Name() {
 		result = byDUT(result, at)
@@ -340,6 +359,12 @@ func (t *trial) probe(ctx context.Context, a wiring.Assignment, load *agent.Prep
 	progress := func(p generators.Progress) {
 		t.timeline.probed(a, p)
 		t.bystanders.update(a, p)
+		if now, known := t.series.axis(time.Now()); known {
+			t.tell(events.Event{Kind: events.ProbeMoved, Probe: &events.Probe{
+				Name: a.Entry.Name, Seconds: now, Sent: p.Completed + p.Failed, Lost: p.Failed,
+				Millis: milliseconds(p.Answered),
+			}})
+		}
 	}
 	result, err := load.Run(ctx, 0, progress)
 	if err != nil && ctx.Err() == nil {

@@ -34,7 +34,7 @@ func (t *trial) counterMeaning(ctx context.Context) error {
 	}
 	found, err := t.dut.Agent().CounterMeaning(ctx)
 	if err != nil {
-		t.View.Note(fmt.Sprintf("%s: %v; its counters are read as those of released kernels",
+		t.remark(fmt.Sprintf("%s: %v; its counters are read as those of released kernels",
 			t.result.Kernel, err))
 		return nil
 	}

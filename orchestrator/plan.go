@@ -12,6 +12,7 @@ import (
 
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/events"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/guest"
 )
@@ -140,6 +141,13 @@ func (p *Plan) check() error {
 // Name returns a trial's name, unique in the run: its folder and its title.
 func (p *Plan) Name(slot Slot) string {
 	return fmt.Sprintf("%s-%d", p.Scenarios[slot.Scenario].Name, slot.Number)
+}
+
+// event returns an event of a trial.
+func (p *Plan) event(kind events.Kind, slot Slot) events.Event {
+	return events.Event{
+		Kind: kind, Scenario: p.Scenarios[slot.Scenario].Name, Trial: slot.Number,
+	}
 }
 
 // AddThresholds adds thresholds from a command line to an experiment (see

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/events"
 	"github.com/ctload/ctload/vm"
 	"github.com/ctload/ctload/vm/guest"
 )
@@ -53,9 +54,6 @@ func newQueue(r Request, run *results.Run) *queue {
 		}
 	}
 	q.changed = sync.NewCond(&q.mu)
-	if len(r.Beside) > 0 {
-		q.View = beside{r.View}
-	}
 	return q
 }
 
@@ -183,7 +181,9 @@ func (q *queue) begin(slot Slot, lab vm.Lab, dut *early) (*trial, error) {
 	for _, n := range q.repeated {
 		total += n
 	}
-	q.View.Trial(q.begun, total, q.Plan.Name(slot))
+	e := q.Plan.event(events.TrialBegin, slot)
+	e.Index, e.Total = q.begun, total
+	q.emit(e)
 	r := q.Request
 	r.Lab = lab
 	return newTrial(r, slot, dut)
@@ -212,7 +212,7 @@ func (q *queue) survey(ctx context.Context, t *trial, err error) (dead bool, los
 	if t.result.Verdict == results.Invalid {
 		text += fmt.Sprintf("; trial %s is done again", q.Plan.Name(t.slot))
 	}
-	q.View.Note(text)
+	q.remark(text)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.run.Warnings = append(q.run.Warnings, text)
@@ -249,16 +249,19 @@ func (q *queue) keep(t *trial) error {
 		text := fmt.Sprintf("%s is not tried again: the DUT was not as asked, and would not be "+
 			"(trials left out: %d)", q.Plan.Scenarios[t.slot.Scenario].Name, left)
 		q.run.Warnings = append(q.run.Warnings, text)
-		defer q.View.Note(text)
+		defer q.remark(text)
 	}
 	q.underWay--
 	q.changed.Broadcast()
 	if err := q.save(q.run); err != nil {
 		return err
 	}
-	q.View.Ended(t.result)
+	e := q.Plan.event(events.TrialEnd, t.slot)
+	result := t.result
+	e.Result = &result
+	q.emit(e)
 	if again {
-		q.View.Note(q.Plan.Name(t.slot) + " is measured again, since the host has spoilt it")
+		q.remark(q.Plan.Name(t.slot) + " is measured again, since the host has spoilt it")
 	}
 	return nil
 }
@@ -323,19 +326,3 @@ func (q *queue) leave(lost error) error {
 	}
 	return nil
 }
-
-// beside is the view of concurrent trials: it leaves out what would mix.
-type beside struct{ View }
-
-func (b beside) Trial(index, total int, name string) {
-	b.Note(fmt.Sprintf("trial %d of %d begins: %s", index, total, name))
-}
-
-func (b beside) Ended(trial results.Trial) {
-	name := strings.TrimPrefix(trial.Folder, "trials/")
-	b.Note(fmt.Sprintf("%s: %s: %s", name, trial.Verdict, trial.Sentence))
-}
-
-func (beside) Stage(string, time.Duration) {}
-func (beside) Load(int64, int64, int64)    {}
-func (beside) Table(results.Sample)        {}

@@ -13,21 +13,10 @@ import (
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/results/compare"
+	"github.com/ctload/ctload/results/events"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 )
-
-// View receives what a run does while it happens. Several goroutines call its methods. Of
-// concurrent trials it receives only the beginning and the end, as notes.
-type View interface {
-	Trial(index, total int, name string) // the index-th trial, from 1, begins
-	Load(done, failed, want int64)       // what the generators have done so far; want 0: unknown
-	Table(sample results.Sample)         // the DUT's table at this instant
-	Ended(trial results.Trial)           // the trial's result
-	Note(text string)                    // a remark for the user
-	// Stage reports the current stage and its time limit; 0: unknown.
-	Stage(name string, atMost time.Duration)
-}
 
 // Request holds what [Run] needs.
 type Request struct {
@@ -49,7 +38,7 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 		if looking, err = r.Search.prepare(r.Plan); err != nil {
 			return nil, err
 		}
-		looking.save, looking.note = r.Folder.SaveSearch, r.View.Note
+		looking.save, looking.note = r.Folder.SaveSearch, r.remark
 		looking.begin()
 	}
 	run := newRun(r)
@@ -64,6 +53,7 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 	if err := r.save(run); err != nil {
 		return run, err
 	}
+	r.emit(r.begin(run))
 	trials := newQueue(r, run)
 	trials.limits = looking
 	var following errgroup.Group
@@ -77,6 +67,23 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 	err := conclude(run, r)
 	run.Unfinished = err != nil
 	return run, errors.Join(err, r.save(run))
+}
+
+// begin returns the event of a run that begins, or goes on.
+func (r Request) begin(run *results.Run) events.Event {
+	known := *run
+	known.Scenarios = slices.Clone(run.Scenarios)
+	e := events.Event{
+		Kind: events.RunBegin, Run: &known, TimeLines: r.Plan.TimeLine(), Labs: 1 + len(r.Beside),
+	}
+	for i := range known.Scenarios {
+		known.Scenarios[i].Trials = []results.Trial{}
+	}
+	for _, slot := range r.Plan.Order {
+		e.Order = append(e.Order,
+			events.Place{Scenario: r.Plan.Scenarios[slot.Scenario].Name, Trial: slot.Number})
+	}
+	return e
 }
 
 // conclude judges what only the whole run can show.

@@ -8,11 +8,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/events"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 )
@@ -39,16 +39,14 @@ type silent struct {
 	notes []string
 }
 
-func (*silent) Trial(int, int, string)      {}
-func (*silent) Stage(string, time.Duration) {}
-func (*silent) Load(int64, int64, int64)    {}
-func (*silent) Table(results.Sample)        {}
-func (*silent) Ended(results.Trial)         {}
-
-func (v *silent) Note(text string) {
+// Take implements [events.Sink].
+func (v *silent) Take(e events.Event) {
+	if e.Kind != events.Noted {
+		return
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.notes = append(v.notes, text)
+	v.notes = append(v.notes, e.Note)
 }
 
 // planned returns the plan of an experiment given as text.

@@ -31,6 +31,8 @@ type series struct {
 	sampleFile *results.Lines[results.Sample]
 	probeFile  *results.Lines[results.ProbeSample]
 	err        error // the first failure to write
+	// told receives each sample once its time is known, in order; nil: nothing does.
+	told func(results.Sample)
 
 	reported map[string]report // of each assignment, its last one
 	summed   []string          // the entries that the load of a sample adds up
@@ -59,6 +61,7 @@ type attempt struct {
 
 func newSeries(
 	folder *results.TrialFolder, of *clock, entries map[string]results.Entry,
+	told func(results.Sample),
 ) (*series, error) {
 	samples, err := folder.Samples()
 	if err != nil {
@@ -73,7 +76,7 @@ func newSeries(
 		clock: of, clocks: []*clock{of}, sampleFile: samples, probeFile: probes,
 		answers: map[string]*latency.Histogram{}, pending: map[string]int64{},
 		reported: map[string]report{}, summed: summed,
-		first: make(chan struct{}),
+		first: make(chan struct{}), told: told,
 	}, nil
 }
 
@@ -83,13 +86,28 @@ func (s *series) start(zero time.Time) {
 	defer s.mu.Unlock()
 	s.zero = zero
 	for i := range s.samples {
-		s.place(&s.samples[i])
-		s.keep(s.sampleFile.Append(s.samples[i].sample))
+		s.write(&s.samples[i])
+	}
+}
+
+// write gives a sample its time, and writes it.
+func (s *series) write(t *taken) {
+	s.place(t)
+	s.keep(s.sampleFile.Append(t.sample))
+	if s.told != nil {
+		s.told(t.sample)
 	}
 }
 
 // place gives a sample its time.
 func (s *series) place(t *taken) { t.sample.Seconds = t.clock.at(t.there).Sub(s.zero).Seconds() }
+
+// axis returns a moment of this host on the axis; known tells whether the axis has begun.
+func (s *series) axis(at time.Time) (seconds float64, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return at.Sub(s.zero).Seconds(), !s.zero.IsZero()
+}
 
 // add takes a sample of the DUT and returns it with its time and the generators' progress.
 func (s *series) add(there time.Duration, sample results.Sample) results.Sample {
@@ -116,8 +134,7 @@ func (s *series) add(there time.Duration, sample results.Sample) results.Sample 
 		close(s.first)
 	}
 	if !s.zero.IsZero() {
-		s.place(&t)
-		s.keep(s.sampleFile.Append(t.sample))
+		s.write(&t)
 	}
 	s.samples = append(s.samples, t)
 	return t.sample

@@ -17,6 +17,7 @@ import (
 	"github.com/ctload/ctload/internal/actions"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/events"
 	"github.com/ctload/ctload/scenarios"
 )
 
@@ -261,8 +262,7 @@ func (l *timeline) begin(ctx context.Context, o *occurrence, a scenarios.Action)
 		l.fail(o, fmt.Errorf("could not be performed: %w", err))
 		return false
 	}
-	l.note(o, "made", change.effects)
-	l.t.View.Note(fmt.Sprintf("%s: %s", a.Name, a.Asked()))
+	l.note(o, results.ActionMade, change.effects)
 	return true
 }
 
@@ -295,7 +295,7 @@ func (l *timeline) undo(o *occurrence, inTime bool) {
 		l.fail(o, fmt.Errorf("could not be undone: %w", err))
 		return
 	}
-	l.note(o, "undone", seen)
+	l.note(o, results.ActionUndone, seen)
 }
 
 // readRules reads what the DUT's rules have counted, before the end of the trial takes the first
@@ -321,13 +321,14 @@ func (l *timeline) number(o *occurrence) int {
 // note writes an event of an action into the trial's folder.
 func (l *timeline) note(o *occurrence, event string, e effects) {
 	a := o.action
-	err := l.file.Append(results.ActionEvent{
+	step := results.ActionEvent{
 		Time: time.Now(), Event: event, Name: a.Name, Kind: a.Kind, Where: a.Where, Asked: a.Asked,
 		Effects: e.seen, Remarks: e.remarks,
-	})
-	if err != nil {
+	}
+	if err := l.file.Append(step); err != nil {
 		l.problem(err.Error())
 	}
+	l.t.tell(events.Event{Kind: events.ActionMoved, Action: &step})
 }
 
 func (l *timeline) fail(o *occurrence, err error) {

@@ -224,7 +224,7 @@ func (t *trial) watchLinks(ctx context.Context) {
 		}
 		if to.Significant() {
 			seconds := time.Since(t.zero).Seconds()
-			t.View.Note(fmt.Sprintf("the links carry less than the load: %s did not reach the DUT "+
+			t.remark(fmt.Sprintf("the links carry less than the load: %s did not reach the DUT "+
 				"in %s s; the trial will be INVALID", to.Words(), results.Figure(seconds)))
 			return
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/ctload/ctload/orchestrator/forecast"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/events"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm"
 )
@@ -78,13 +79,9 @@ func newTrial(r Request, slot Slot, dut *early) (*trial, error) {
 		return nil, err
 	}
 	w := r.Plan.workloads[slot.Scenario]
-	series, err := newSeries(folder, new(clock), w.Entries)
-	if err != nil {
-		return nil, err
-	}
 	t := &trial{
 		Request: r, slot: slot, scenario: r.Plan.Scenarios[slot.Scenario],
-		folder: folder, series: series, early: dut,
+		folder: folder, early: dut,
 		loads: map[string]vm.Node{}, clocks: map[string]*loadClock{},
 		result: results.Trial{
 			Number: slot.Number, Folder: folder.Name(), Started: time.Now(),
@@ -92,6 +89,9 @@ func newTrial(r Request, slot Slot, dut *early) (*trial, error) {
 		},
 	}
 	t.result.Load = t.sum(nil)
+	if t.series, err = newSeries(folder, new(clock), w.Entries, t.sampleTaken); err != nil {
+		return nil, err
+	}
 	t.timeline, err = newTimeline(t)
 	return t, err
 }
@@ -112,7 +112,7 @@ func (t *trial) perform(ctx context.Context) error {
 		t.result.Died, err = t.death(), nil // a result of the configuration
 	case dead:
 		t.invalidate(results.CodeBroken, "%s", boot.Brief())
-		t.View.Note(boot.Error())
+		t.remark(boot.Error())
 	case err != nil && t.unasked:
 		t.invalidate(results.CodeNotAsAsked, "the DUT is not as asked for: %v", err)
 	case err != nil:
@@ -228,7 +228,7 @@ func (t *trial) meet(ctx context.Context) error {
 		meeting.Go(func() error {
 			silent, err := t.node(name).Agent().Meet(ctx, name != t.dut.Name(), addresses...)
 			if len(silent) > 0 {
-				t.View.Note(fmt.Sprintf("%s: no hardware address for %s", name,
+				t.remark(fmt.Sprintf("%s: no hardware address for %s", name,
 					strings.Join(silent, ", ")))
 			}
 			return err
@@ -356,7 +356,15 @@ func (t *trial) begin(stage string) {
 	t.end()
 	t.stage = time.Now()
 	t.result.Stages = append(t.result.Stages, results.Stage{Name: stage})
-	t.View.Stage(stage, t.stageLimit(stage))
+	t.tell(events.Event{Kind: events.StageBegin,
+		Stage: &events.Stage{Name: stage, AtMost: t.stageLimit(stage).Seconds()}})
+}
+
+// tell tells the view of an event of the trial.
+func (t *trial) tell(e events.Event) {
+	of := t.Plan.event(e.Kind, t.slot)
+	e.Scenario, e.Trial = of.Scenario, of.Trial
+	t.emit(e)
 }
 
 // stageLimit returns how long a stage takes at most; 0 where that is not known.

@@ -384,10 +384,16 @@ func (a Action) String() string {
 	return s
 }
 
+// Events of an action that has been performed, and of one that has been taken back.
+const (
+	ActionMade   = "made"
+	ActionUndone = "undone"
+)
+
 // ActionEvent is a line of [FileActions]. Time is that of the host that runs ctload.
 type ActionEvent struct {
 	Time    time.Time `json:"time"`
-	Event   string    `json:"event"` // begin, made, undo, undone, failed
+	Event   string    `json:"event"` // begin, [ActionMade], undo, [ActionUndone], failed
 	Name    string    `json:"name"`
 	Kind    string    `json:"kind"`
 	Where   string    `json:"where"`

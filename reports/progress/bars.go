@@ -15,8 +15,8 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// bars is a [View] of the current trial as two bars, the load and the table, with a line for each
-// trial that has ended.
+// bars is a [display] of the current trial as two bars, the load and the table, with a line for
+// each trial that has ended.
 //
 // A bar calls its decorators in the goroutine that also serves its methods. They therefore take
 // only the lock of the state, and no code calls a bar while it holds that lock.

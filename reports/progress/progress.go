@@ -8,16 +8,25 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/term"
 
 	"github.com/ctload/ctload/internal/printable"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/events"
 )
 
-// View receives what a run does. Several goroutines may call its methods.
-type View interface {
+// View shows the events of a run on a terminal or in a log. It is an [events.Sink].
+type View struct {
+	shown display
+	// beside is set where trials of several labs run at once: their stages and figures would mix.
+	beside atomic.Bool
+}
+
+// display shows a run with one trial at a time.
+type display interface {
 	// Trial starts trial number index (from 1) of the run's total.
 	Trial(index, total int, name string)
 	// Stage names the stage of the trial: boot, configure, load ... and its limit; 0: unknown.
@@ -35,7 +44,9 @@ type View interface {
 }
 
 // New returns a view on w: bars when w is a terminal, lines otherwise.
-func New(w *os.File) View {
+func New(w *os.File) *View { return &View{shown: newDisplay(w)} }
+
+func newDisplay(w *os.File) display {
 	if term.IsTerminal(int(w.Fd())) && os.Getenv("TERM") != "dumb" {
 		return newBars(w, func() int {
 			width, _, err := term.GetSize(int(w.Fd()))
@@ -48,7 +59,47 @@ func New(w *os.File) View {
 	return newLines(w)
 }
 
-// plainLines is a [View] with a line for each stage and, under load, one every few seconds.
+// Take implements [events.Sink].
+func (v *View) Take(e events.Event) {
+	name := fmt.Sprintf("%s-%d", e.Scenario, e.Trial)
+	if v.beside.Load() {
+		switch e.Kind {
+		case events.TrialBegin:
+			v.shown.Note(fmt.Sprintf("trial %d of %d begins: %s", e.Index, e.Total, name))
+			return
+		case events.TrialEnd:
+			v.shown.Note(fmt.Sprintf("%s: %s: %s", name, e.Result.Verdict, e.Result.Sentence))
+			return
+		case events.StageBegin, events.LoadMoved, events.SampleTaken:
+			return
+		}
+	}
+	switch e.Kind {
+	case events.RunBegin:
+		v.beside.Store(e.Labs > 1)
+	case events.TrialBegin:
+		v.shown.Trial(e.Index, e.Total, name)
+	case events.StageBegin:
+		v.shown.Stage(e.Stage.Name, time.Duration(e.Stage.AtMost*float64(time.Second)))
+	case events.LoadMoved:
+		v.shown.Load(e.Load.Done, e.Load.Failed, e.Load.Wanted)
+	case events.SampleTaken:
+		v.shown.Table(*e.Sample)
+	case events.ActionMoved:
+		if e.Action.Event == results.ActionMade {
+			v.shown.Note(fmt.Sprintf("%s: %s", e.Action.Name, e.Action.Asked))
+		}
+	case events.TrialEnd:
+		v.shown.Ended(*e.Result)
+	case events.Noted:
+		v.shown.Note(e.Note)
+	}
+}
+
+// Close restores the terminal.
+func (v *View) Close() error { return v.shown.Close() }
+
+// plainLines is a [display] with a line for each stage and, under load, one every few seconds.
 type plainLines struct {
 	mu    sync.Mutex
 	w     io.Writer

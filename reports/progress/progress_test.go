@@ -19,7 +19,7 @@ import (
 )
 
 // tell plays a short run to a view, from several goroutines as a real one does.
-func tell(v View) {
+func tell(v display) {
 	v.Trial(1, 2, "baseline-1")
 	v.Stage("boot", 0)
 	v.Note("falling back to TCG")
@@ -118,7 +118,7 @@ func TestBars_OnATerminal(t *testing.T) {
 		text, _ := io.ReadAll(master) // the error says that the terminal was closed
 		shown <- string(text)
 	}()
-	v := New(terminal)
+	v := newDisplay(terminal)
 	v.Trial(4, 4, "shortened-timeouts@kernel=debian-trixie-1")
 	v.Stage("load", time.Minute)
 	v.Load(11999, 12345, 120000)
