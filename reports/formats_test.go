@@ -51,6 +51,7 @@ func TestFormatsGolden(t *testing.T) {
 			golden(t, name, render(t, format, judged(), Options{}))
 		})
 	}
+	golden(t, "run.om", render(t, "openmetrics", fixture(), Options{Series: sampled{3}}))
 	golden(t, "table-judged.txt", render(t, "table", judged(), Options{}))
 }
 
