@@ -29,6 +29,8 @@ var (
 	pageJS string
 	//go:embed page/bands.js
 	bandsJS string
+	//go:embed page/live.js
+	liveJS string
 	//go:embed page/uplot.min.js
 	uplotJS string
 	//go:embed page/uplot.min.css
@@ -39,6 +41,7 @@ var page = template.Must(template.New("page").Parse(pageHTML))
 
 type pageData struct {
 	Title, Summary, Started, Partial string
+	Live                             string // number of the page of a run that goes on
 	Outcome, OutcomeClass            string
 	Experiment                       string // as run
 	Styles                           template.CSS
@@ -115,7 +118,13 @@ func renderHTML(b *bytes.Buffer, run *results.Run, o Options) error {
 	if !run.Started.IsZero() {
 		d.Started = run.Started.Format("2 January 2006, 15:04 MST")
 	}
-	d.Partial = partial(run)
+	if d.Live = o.Live; d.Live != "" {
+		d.Script += template.JS(liveJS)
+		d.HasSeries = true
+		d.Outcome, d.OutcomeClass = "under way", outcomeOpen
+	} else {
+		d.Partial = partial(run)
+	}
 	for i, t := range tell(list) {
 		d.Stories = append(d.Stories, storyOf(list[i], t))
 	}

@@ -1,5 +1,6 @@
-// Package reports renders a run: terminal table, JSON, Markdown, CSV, JUnit XML and HTML. It only
-// renders: each figure comes from package results, and the same run gives the same bytes.
+// Package reports renders a run: terminal table, JSON, Markdown, CSV, JUnit XML, HTML and
+// OpenMetrics. It only renders: each figure comes from package results, and the same run gives the
+// same bytes.
 //
 // # The table
 //
@@ -46,6 +47,9 @@ type Options struct {
 	Verbose bool
 	Details []string
 	Series  SeriesSource // for the charts of the HTML page; nil leaves the charts out
+	// Live makes the HTML page one of a run that goes on, with this number; empty: the run has
+	// ended.
+	Live string
 }
 
 // detailed reports whether the table says all that is known of a scenario.
@@ -65,10 +69,11 @@ var runFormats = formats[*results.Run]{
 	"json": func(b *bytes.Buffer, run *results.Run, _ Options) error {
 		return results.Encode(b, run)
 	},
-	"markdown": renderMarkdown,
-	"csv":      renderCSV,
-	"junit":    renderJUnit,
-	"html":     renderHTML,
+	"markdown":    renderMarkdown,
+	"csv":         renderCSV,
+	"junit":       renderJUnit,
+	"html":        renderHTML,
+	"openmetrics": renderOpenMetrics,
 }
 
 // Formats returns the names that [Render] accepts, in alphabetical order.

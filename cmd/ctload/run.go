@@ -23,6 +23,7 @@ import (
 	"github.com/ctload/ctload/reports/progress"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/results/compare"
+	"github.com/ctload/ctload/results/events"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt"
@@ -51,6 +52,7 @@ type runFlags struct {
 	choice    labs.Choice
 	texts     map[string][]string // paths of rules and sysctls, by key
 	judgeFlags
+	watch watchFlags
 }
 
 func runCommand() *cobra.Command {
@@ -83,14 +85,18 @@ The table goes to stdout, progress to stderr, and everything measured into the r
 		"run folder (default: runs/EXPERIMENT-TIME)")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the time lines of trials, and boot nothing")
 	f.judgeFlags.register(flags)
+	f.watch.register(flags)
 	return cmd
 }
 
-func (f *runFlags) run(cmd *cobra.Command, args []string) error {
+func (f *runFlags) run(cmd *cobra.Command, args []string) (failed error) {
 	if sandbox.Inside() {
 		return f.runInside(cmd, args)
 	}
 	job, baseline, err := f.check(cmd, args)
+	if err == nil {
+		err = f.watch.check(cmd)
+	}
 	if err != nil {
 		return err
 	}
@@ -114,24 +120,27 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	if err := job.Prepare(cmd.Context()); err != nil {
 		return interrupted(cmd, err, "interrupted before anything was measured")
 	}
-	if err := f.open(&job); err != nil {
+	watch, err := f.watch.open(cmd)
+	if err != nil {
 		return err
 	}
-	defer job.Folder.Close()
-	if job.Choice.Sandboxed() {
-		err = confine(cmd, job, sandbox.Handover{Writable: []*os.File{job.Folder.Directory()}},
-			"--out", f.out)
-	} else {
-		err = measure(cmd, job)
+	if err := f.open(&job); err != nil {
+		return errors.Join(err, watch.close(nil))
 	}
-	run, loadErr := job.Folder.Load()
+	defer job.Folder.Close()
+	var run *results.Run
+	defer func() { watch.end(cmd, run, job.Folder, failed) }()
+	watch.show(job)
+	err = f.make(cmd, job, watch)
+	measured, loadErr := job.Folder.Load()
 	if loadErr != nil { // nothing was measured
 		return cmp.Or(interrupted(cmd, err, "interrupted before anything was measured"), loadErr)
 	}
+	run = measured
 	if baseline != nil && run.Part("") == nil {
 		err = errors.Join(err, baseline.Judge(run), job.Folder.Save(run))
 	}
-	err = errors.Join(err, f.print(cmd.OutOrStdout(), run, job.Folder))
+	err = errors.Join(err, f.print(f.watch.output(cmd), run, job.Folder))
 	fmt.Fprintf(cmd.ErrOrStderr(), "run folder: %s\n", f.out)
 	if err != nil {
 		return interrupted(cmd, err, "interrupted; what was measured is kept: "+
@@ -141,6 +150,27 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		fmt.Fprint(cmd.ErrOrStderr(), whatNext(os.Args[0], job.Plan.Experiment.Name, f.out))
 	}
 	return f.conclusion(run)
+}
+
+// make makes the run, in the sandbox where its lab needs one, and passes its events to watch.
+func (f *runFlags) make(cmd *cobra.Command, job orchestrator.Job, watch *watchers) error {
+	pipe, wait, err := watch.pipe()
+	if err != nil {
+		return host(err)
+	}
+	if job.Choice.Sandboxed() {
+		give := sandbox.Handover{Writable: []*os.File{job.Folder.Directory()}}
+		if pipe != nil {
+			give.Files = map[string]*os.File{eventsName: pipe}
+		}
+		err = confine(cmd, job, give, "--out", f.out)
+	} else {
+		err = measure(cmd, job, pipe)
+	}
+	if late := wait(); late != nil { // it ends no measurement
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", late)
+	}
+	return err
 }
 
 // open makes the folder of a new run, under the next free name where ctload has chosen it, or opens
@@ -184,15 +214,18 @@ func (f *runFlags) runInside(cmd *cobra.Command, args []string) error {
 	}
 	defer job.Folder.Close()
 	job.ID = filepath.Base(f.out)
-	return measure(cmd, job)
+	return measure(cmd, job, insidePipe())
 }
 
-// measure makes the run in this process.
-func measure(cmd *cobra.Command, job orchestrator.Job) error {
+// measure makes the run in this process, and writes its events into a pipe; nil: nothing reads
+// them.
+func measure(cmd *cobra.Command, job orchestrator.Job, pipe *os.File) error {
 	view := progress.New(os.Stderr)
-	job.View = view
+	sinks, end := toldTo(pipe)
+	job.View = append(events.Sinks{view}, sinks...)
 	_, err := job.Run(cmd.Context())
 	_ = view.Close() // a terminal that is gone ends no measurement
+	_ = end()        // nor does a reader of events that is slow
 	if err != nil && cmd.Context().Err() != nil {
 		return &statusError{status: statusInterrupted}
 	}

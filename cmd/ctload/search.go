@@ -151,7 +151,7 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
 		err = confine(cmd, job, sandbox.Handover{Writable: []*os.File{job.Folder.Directory()}},
 			"--out", f.out)
 	} else {
-		err = measure(cmd, job)
+		err = measure(cmd, job, nil)
 	}
 	var report search.Report
 	if loadErr := job.Folder.LoadSearch(&report); loadErr != nil {
@@ -202,7 +202,7 @@ func (f *searchFlags) inside(cmd *cobra.Command, args []string) error {
 	}
 	defer job.Folder.Close()
 	job.ID = filepath.Base(f.out)
-	return measure(cmd, job)
+	return measure(cmd, job, nil)
 }
 
 // check refuses what cannot be searched before anything is prepared. limits is the number of limits

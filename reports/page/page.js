@@ -25,7 +25,7 @@
   const scenarios = JSON.parse($("data").textContent).map(s => ({ ...s, opened: {} }));
   function open(scenario, index) {
     if (!scenario.opened[index]) {
-      const t = scenario.trials[index];
+      const t = scenario.trials[index] || { marks: [], probe: {} }; // none has begun
       const o = { ...t, t: sums(t.t, 1e-3), drawn: (t.t || []).length > 0 };
       for (const name of ["count", "max", "offered", "done", "failed"]) o[name] = sums(t[name]);
       o.entries = (t.entries || [])
@@ -334,8 +334,35 @@
         plugins: [decorate(i === 0, trials)],
       }, joined(c.curves), frame);
       plot.curves = c.curves;
+      plot.trials = trials;
       plots.push(plot);
     });
+  }
+
+  // Shows figures that have changed since the charts were drawn. Where no curve came or went, the
+  // charts stay, with the cursor and the stretch of time that the reader has chosen.
+  function refresh() {
+    const trials = chosenTrials(), list = charts(trials);
+    const same = (c, p) => p && c.curves.length === p.curves.length &&
+      c.curves.every((k, i) => k.label === p.curves[i].label && k.tone === p.curves[i].tone);
+    const whole = !range || range[0] === full[0] && range[1] === full[1];
+    controls();
+    if (list.length !== plots.length || !list.every((c, i) => same(c, plots[i]))) {
+      if (whole) range = null;
+      return draw();
+    }
+    const times = list.flatMap(c => c.curves.map(k => k.t)).filter(t => t.length);
+    const min = Math.min(...times.map(t => t[0]));
+    const max = Math.max(...times.map(t => t[t.length - 1]));
+    full = [min, max > min ? max : min + 1];
+    list.forEach((c, i) => {
+      plots[i].curves.forEach((k, j) => Object.assign(k, c.curves[j]));
+      plots[i].trials.splice(0, Infinity, ...trials);
+      plots[i].setData(joined(plots[i].curves), false);
+    });
+    const [a, b] = whole ? full : range;
+    range = [a, b];
+    for (const p of plots) p.setScale("x", { min: a, max: b });
   }
 
   // A distribution as a curve over how rare a latency is: at x, one in x took that long or longer.
@@ -554,7 +581,7 @@
   redraw();
   // For tests, and for readers who want the figures in the console.
   window.ctload = {
-    scenarios, open, quantile, state,
+    scenarios, open, quantile, state, refresh,
     plots: () => plots, range: () => range, distribution: () => distribution,
   };
 })();
