@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -18,6 +19,7 @@ import (
 	"github.com/ctload/ctload/orchestrator/forecast"
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/alerts"
 	"github.com/ctload/ctload/scenarios"
 )
 
@@ -34,12 +36,15 @@ type planFlags struct {
 	driver     string   // of the trials that verify
 	settings   []string // of a capture
 	width      widthFlags
+	alerts     bool
+	lead       time.Duration // of the alerts
 }
 
 // loadFlags describe a load and its machine, which an experiment gives itself.
 var loadFlags = []string{
 	"rate", "residence", "held", "nat-ports", "max", "buckets", "memory", "kernel", "write",
 	"verify", "driver",
+	"alerts", "lead",
 }
 
 func planCommand() *cobra.Command {
@@ -60,6 +65,7 @@ scenario, and boots nothing.
   ctload plan --rate 5000 --residence 30s --memory 4GiB --kernel 5.10
   ctload plan --rate 500 --residence udp --write mine.yaml     an experiment that measures it
   ctload plan --rate 50 --residence udp --verify                    measure it at once
+  ctload plan --rate 500 --residence udp --alerts > rules.yml  alert rules for Prometheus
   ctload plan table-full                                   a shipped experiment, or a file
   ctload plan web1.ctcap --set tcp_timeout_time_wait=30    what a setting would leave on a host`,
 		Args: needs(0, 1, "one experiment or capture, or none"),
@@ -87,6 +93,8 @@ scenario, and boots nothing.
 				return reports.Forecast(cmd.OutOrStdout(), p.format, list, p.width.options())
 			}
 			switch {
+			case p.verify && p.alerts:
+				return errors.New("--verify and --alerts: one of them")
 			case p.verify && p.format != "table":
 				return errors.New("--verify: prints tables alone; --write an experiment, and run it")
 			case cmd.Flags().Changed("driver") && !p.verify:
@@ -107,6 +115,9 @@ scenario, and boots nothing.
 			}
 			if err := p.writeExperiment(text); err != nil {
 				return err
+			}
+			if p.alerts {
+				return p.writeAlerts(cmd, plan)
 			}
 			err = reports.Plan(cmd.OutOrStdout(), p.format, plan, p.width.options())
 			if err == nil && p.verify {
@@ -156,7 +167,27 @@ func (p *planFlags) register(cmd *cobra.Command) {
 		"1 where the table refuses or evicts an entry")
 	addWord(flags, &p.driver, "driver", "where --verify measures", labs.Drivers()[0],
 		labs.Drivers()...)
+	flags.BoolVar(&p.alerts, "alerts", false,
+		"print alert rules for Prometheus instead: for the table of --max, or the one that the "+
+			"load needs")
+	flags.Var(durationFlag(&p.lead).withDefault("10m"), "lead",
+		"with --alerts: how long before the table is full the alert must fire")
 	addFormat(flags, &p.format, "table", "table", "json")
+}
+
+// writeAlerts prints alert rules for the load, and the table that was given or that it needs.
+func (p *planFlags) writeAlerts(cmd *cobra.Command, plan results.Plan) error {
+	if cmd.Flags().Changed("format") {
+		return errors.New("--alerts and --format: rules have one format")
+	}
+	n := alerts.Need{
+		Load: p.flows.Words(), Max: plan.Size.Max, Prediction: plan.AtSize, Lead: p.lead,
+	}
+	if plan.Given != nil {
+		n.Max, n.Prediction = plan.Given.Max, *plan.AtGiven
+	}
+	_, err := fmt.Fprint(cmd.OutOrStdout(), alerts.Rules(n))
+	return err
 }
 
 // planCapture writes what settings would leave in the table of a capture, or what each change that

@@ -19,6 +19,7 @@ func reportCommand() *cobra.Command {
 	var f judgeFlags
 	var out string
 	var schema, fields bool
+	var rules alertFlags
 	cmd := &cobra.Command{
 		Use:   "report RUN",
 		Short: "print a run again, in any format",
@@ -55,6 +56,9 @@ run once more, and ends with the exit status that ctload run would have ended wi
 			if err := f.checkDetails(run); err != nil {
 				return err
 			}
+			if rules.rules != "" {
+				return rules.print(cmd, run, folder, f.format, f.options())
+			}
 			if err := results.AddThresholds(run, f.thresholds); err != nil {
 				return fmt.Errorf("--threshold: %w", err)
 			}
@@ -84,6 +88,7 @@ run once more, and ends with the exit status that ctload run would have ended wi
 	}
 	flags := cmd.Flags()
 	f.register(flags)
+	rules.register(flags)
 	flags.Var(namesFlag(&f.details, "baseline,raised-max"), "scenario",
 		"print what the trials of these scenarios saw as well, separated by commas")
 	flags.BoolVar(&schema, "schema", false, "print the JSON schema of run.json instead of a run")
