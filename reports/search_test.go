@@ -69,7 +69,9 @@ func curveFound() *search.Report {
 			Name: of + "@max=" + over, Of: of, Over: over, Unit: "/s", Predicted: predicted,
 			Value: value(limit), Low: value(limit * .99), High: value(limit * 1.01),
 			Limit: search.Table, Trials: 7,
-			Made: []search.Trial{{Value: limit * .98, Held: true}, {Value: limit * 1.02, Loss: .02}},
+			Made: []search.Trial{
+				{Value: limit * .98, Held: true}, {Value: limit * 1.02, Loss: .02},
+			},
 		})
 	}
 	for i, over := range []string{"4096", "16384", "65536"} {

@@ -13,8 +13,9 @@ import (
 func searchHTML(b *bytes.Buffer, r *search.Report, _ Options) error {
 	f := r.Search
 	lines := searchLines(f)
-	table := section{Title: "Limits", Notes: []string{"Low and high are the bounds of the limit at " +
-		results.Percent(f.Confidence) + "."}}
+	table := section{Title: "Limits", Notes: []string{
+		"Low and high are the bounds of the limit at " + results.Percent(f.Confidence) + ".",
+	}}
 	for _, l := range lines {
 		table.Heads = append(table.Heads, l.head)
 	}
@@ -135,7 +136,8 @@ func curve(f search.Found) *chart {
 		if !drawn[v] {
 			drawn[v] = true
 			c.Grid = append(c.Grid, stroke{x.at(v), top, x.at(v), bottom, ""})
-			c.Labels = append(c.Labels, label{x.at(v), bottom + 18, "middle", results.Figure(v), ""})
+			c.Labels = append(c.Labels,
+				label{x.at(v), bottom + 18, "middle", results.Figure(v), ""})
 		}
 	}
 	c.Labels = append(c.Labels, label{(left + width - right) / 2, height - 4, "middle", f.Over, ""})
@@ -144,8 +146,8 @@ func curve(f search.Found) *chart {
 		names = addNew(names, s.Of)
 	}
 	for i, name := range names {
-		c.Labels = append(c.Labels, label{width - right + 16, top + 14 + 20*float64(i), "start", name,
-			tone(i)})
+		c.Labels = append(c.Labels,
+			label{width - right + 16, top + 14 + 20*float64(i), "start", name, tone(i)})
 		var limit, predicted points
 		for _, s := range f.Scenarios {
 			at, err := strconv.ParseFloat(s.Over, 64)
@@ -173,11 +175,11 @@ func curve(f search.Found) *chart {
 
 // unitOf returns the unit of a search's values, as it follows a number.
 func unitOf(f search.Found) string {
-	for _, s := range f.Scenarios {
-		if s.Unit == "/s" {
-			return s.Unit
-		}
-		return " " + s.Unit
+	switch {
+	case len(f.Scenarios) == 0:
+		return ""
+	case f.Scenarios[0].Unit == "/s":
+		return "/s"
 	}
-	return ""
+	return " " + f.Scenarios[0].Unit
 }

@@ -96,7 +96,8 @@ scenario, and boots nothing.
 			case p.verify && p.alerts:
 				return errors.New("--verify and --alerts: one of them")
 			case p.verify && p.format != "table":
-				return errors.New("--verify: prints tables alone; --write an experiment, and run it")
+				return errors.New("--verify: prints tables alone; --write an experiment, and run " +
+					"that")
 			case cmd.Flags().Changed("driver") && !p.verify:
 				return errors.New("--driver: says where --verify measures")
 			}
