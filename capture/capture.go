@@ -32,6 +32,12 @@ type Capture struct {
 	Counters []Counters `json:"counters,omitempty"`
 	// Network are counters of the network stack by their names in nstat, since boot.
 	Network map[string]int64 `json:"network,omitempty"`
+	// NetworkBefore are the same at the begin of the watch.
+	NetworkBefore map[string]int64 `json:"network_before,omitempty"`
+	// Sockets are counts of the host's sockets, oldest first.
+	Sockets []Sockets `json:"sockets,omitempty"`
+	// Parameters are those of the module nf_conntrack.
+	Parameters map[string]string `json:"parameters,omitempty"`
 	// Modules are the loaded modules of netfilter.
 	Modules []string `json:"modules,omitempty"`
 	// Problems are parts of the host that could not be read, each with the reason.
@@ -40,9 +46,10 @@ type Capture struct {
 	Neighbours map[string]int64 `json:"neighbours,omitempty"`
 	Log        Log              `json:"log"`
 	Rules      Rules            `json:"rules"`
-	Table      Table            `json:"table"`
 	// Expectations are the connections that helpers expect; they are no entries of the table.
 	Expectations []Expectation `json:"expectations,omitempty"`
+	// Table is the last field, and its Entries are its last one: [Write] writes these one by one.
+	Table Table `json:"table"`
 }
 
 // Sizes are the limits of the table and how far it is filled; nil is unknown.
@@ -71,6 +78,14 @@ type Counters struct {
 	Seconds float64 `json:"seconds,omitempty"`
 }
 
+// Sockets counts the host's sockets of both address families.
+type Sockets struct {
+	TCP      int64 `json:"tcp"` // without those in TIME_WAIT
+	TimeWait int64 `json:"time_wait"`
+	Orphaned int64 `json:"orphaned"` // of TCP: no program has them open
+	UDP      int64 `json:"udp"`
+}
+
 // Log counts lines of the kernel's log.
 type Log struct {
 	Read         bool  `json:"read"`                   // whether any log was shown
@@ -86,21 +101,26 @@ type Log struct {
 
 // Rules are the rules as the tools list them.
 type Rules struct {
+	// Read tells that the host was asked for all of its rules: none are shown where it has none.
+	Read bool   `json:"read,omitempty"`
 	IPv4 string `json:"ipv4,omitempty"` // iptables-save
 	IPv6 string `json:"ipv6,omitempty"` // ip6tables-save
 	NFT  string `json:"nft,omitempty"`  // nft list ruleset
+	// Sets are the numbers of entries of the sets of ipset, by name.
+	Sets map[string]int64 `json:"sets,omitempty"`
 }
+
+// Empty reports whether no rules were shown.
+func (r Rules) Empty() bool { return r.IPv4 == "" && r.IPv6 == "" && r.NFT == "" }
 
 // Table holds the entries that were read, and counts of the whole table.
 type Table struct {
 	// Scope tells which part of the table the entries are.
 	Scope Scope `json:"scope"`
-	// Entries are the living entries that were read.
-	Entries []Entry `json:"entries,omitempty"`
 	// Cut counts entries whose text ends in the middle: they are not in Entries.
 	Cut int `json:"cut,omitempty"`
 	// Between is the time, in seconds, between the two listings whose entries are marked with
-	// Stays; 0 for a single one.
+	// Stays and Gone; 0 for a single one.
 	Between float64 `json:"between_s,omitempty"`
 	// Whole is the number of living entries in the whole table, where it was shown; 0 is unknown.
 	Whole int64 `json:"whole,omitempty"`
@@ -110,6 +130,8 @@ type Table struct {
 	Stateless int64 `json:"stateless,omitempty"`
 	// Holders are the sources of most entries of the whole table, as counted on the host.
 	Holders []Holder `json:"holders,omitempty"`
+	// Entries are the living entries that were read.
+	Entries []Entry `json:"entries,omitempty"`
 }
 
 // Holder is a number of entries of one source address.

@@ -3,6 +3,7 @@ package capture
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math/big"
@@ -62,7 +63,10 @@ func TestPseudonyms_Prefixes(t *testing.T) {
 		{"10.128.0.0", "10.0.0.0"},
 	} {
 		a, b := netip.MustParseAddr(pair[0]), netip.MustParseAddr(pair[1])
-		want := min(common(a, b), 28) + 4
+		want := 4 // of the range; then comes the bit that tells private addresses
+		if Private(a) == Private(b) {
+			want = min(common(a, b), 27) + 5
+		}
 		if got := common(p.Address(a), p.Address(b)); got != want {
 			t.Errorf("%v: the pseudonyms %v and %v share %d bits, want %d",
 				pair, p.Address(a), p.Address(b), got, want)
@@ -163,6 +167,18 @@ func TestPseudonyms_NoAddress(t *testing.T) {
 			} else {
 				c.Rules.IPv6 += line + "-A P -d " + a.StringExpanded() + "/64 -j ACCEPT\n"
 			}
+			if a.Is4() {
+				b := a.As4()
+				c.Rules.NFT += fmt.Sprintf("@nh,96,32 %#x accept\n@nh,96,32 %d accept\n"+
+					"ip saddr @from_%d_%d_%d_%d accept\n", b, binary.BigEndian.Uint32(b[:]),
+					b[0], b[1], b[2], b[3])
+				c.Rules.Sets = map[string]int64{"from-" + a.String(): 3}
+			} else {
+				c.Rules.NFT += fmt.Sprintf("@nh,64,128 %#x accept\n", a.As16())
+			}
+			c.Settings = map[string]string{"kernel.hostname": a.String(),
+				"net.ipv6.conf.all.stable_secret": a.String(),
+				"net.netfilter.nf_conntrack_max":  "9"}
 			c.Rules.NFT += "ip saddr { " + a.String() + ", " + a.StringExpanded() +
 				" } accept comment \"" + a.String() + "\"\n"
 		}
@@ -186,6 +202,7 @@ func TestPseudonyms_NoAddress(t *testing.T) {
 			if a.Is4() {
 				forms = append(forms, netip.AddrFrom4([4]byte(reversed)).String(),
 					fmt.Sprintf("%d.%d.%d", b[0], b[1], b[2]),
+					fmt.Sprintf("%d_%d_%d", b[0], b[1], b[2]),
 					fmt.Sprintf("%d, %d, %d, %d", b[0], b[1], b[2], b[3]))
 			} else {
 				forms = append(forms, strings.Join(strings.Split(a.StringExpanded(), ":")[:3], ":"),

@@ -10,7 +10,7 @@ import (
 
 // Entry is one entry of the table.
 type Entry struct {
-	Protocol string `json:"p"` // tcp, udp, icmp, icmpv6, gre, ..., or unknown
+	Protocol string `json:"p"` // tcp, udp, icmp, icmpv6, gre, ..., or its number
 	// State is the entry's state, as TIME_WAIT; empty for protocols without states.
 	State string `json:"s,omitempty"`
 	// Left is the entry's remaining time in seconds; -1 where the kernel gives none (offloaded).
@@ -23,8 +23,10 @@ type Entry struct {
 	// Helper is the name of the helper that reads the connection.
 	Helper string `json:"helper,omitempty"`
 	Zone   int64  `json:"zone,omitempty"`
-	// Stays tells that the entry was there in a second listing too, in the same state.
+	// Stays tells that the entry was there in a second listing too, in the same state; Gone that it
+	// was not. An entry has neither where the second listing ends before it.
 	Stays bool `json:"stays,omitempty"`
+	Gone  bool `json:"gone,omitempty"`
 }
 
 // Tuple is one direction of a connection.
@@ -77,8 +79,8 @@ func (e Entry) Translated() (source, destination bool) {
 	return e.Original.Source != e.Reply.Destination, e.Original.Destination != e.Reply.Source
 }
 
-// errEntry tells that a text is no entry.
-var errEntry = errors.New("not an entry of the connection-tracking table")
+// ErrEntry tells that a text is no entry.
+var ErrEntry = errors.New("not an entry of the connection-tracking table")
 
 // errCut tells that an entry is not complete: its text ends in the middle.
 var errCut = errors.New("an entry that ends in the middle")
@@ -126,13 +128,16 @@ func Ends(text string) bool {
 func ParseEntry(text string) (Entry, error) {
 	e := Entry{Left: -1}
 	if !Begins(text) {
-		return e, errEntry
+		return e, ErrEntry
 	}
 	fields := strings.Fields(text)
 	if fields[0] == "ipv4" || fields[0] == "ipv6" {
 		fields = fields[2:]
 	}
-	e.Protocol, fields = fields[0], fields[2:]
+	if e.Protocol = fields[0]; e.Protocol == "unknown" {
+		e.Protocol = fields[1] // as ctnetlink has it: the number
+	}
+	fields = fields[2:]
 	if len(fields) > 0 {
 		if left, err := strconv.ParseInt(fields[0], 10, 64); err == nil {
 			e.Left, fields = left, fields[1:]
@@ -148,7 +153,7 @@ func ParseEntry(text string) (Entry, error) {
 		switch {
 		case name == "src" && pair:
 			if at++; at == len(tuples) {
-				return e, fmt.Errorf("%w: three directions", errEntry)
+				return e, fmt.Errorf("%w: three directions", ErrEntry)
 			}
 		case field == "[UNREPLIED]":
 			e.Unreplied = true
@@ -182,7 +187,7 @@ func (e *Entry) read(tuples []*Tuple, at int, name, value string) (err error) {
 	case "zone":
 		e.Zone, err = strconv.ParseInt(value, 10, 64)
 		if err != nil {
-			return fmt.Errorf("%w: zone: %w", errEntry, err)
+			return fmt.Errorf("%w: zone: %w", ErrEntry, err)
 		}
 		return nil
 	}
@@ -194,7 +199,7 @@ func (e *Entry) read(tuples []*Tuple, at int, name, value string) (err error) {
 	case "src", "dst":
 		address, err := netip.ParseAddr(value)
 		if err != nil {
-			return fmt.Errorf("%w: %s: %w", errEntry, name, err)
+			return fmt.Errorf("%w: %s: %w", ErrEntry, name, err)
 		}
 		if name == "src" {
 			t.Source = address
@@ -204,7 +209,7 @@ func (e *Entry) read(tuples []*Tuple, at int, name, value string) (err error) {
 	case "sport", "dport":
 		port, err := strconv.ParseUint(value, 10, 16)
 		if err != nil {
-			return fmt.Errorf("%w: %s: %w", errEntry, name, err)
+			return fmt.Errorf("%w: %s: %w", ErrEntry, name, err)
 		}
 		if name == "sport" {
 			t.SourcePort = uint16(port)

@@ -6,8 +6,11 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"math/big"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,7 +18,12 @@ import (
 // Pseudonyms replaces the addresses of a capture, so that none leaves the host: the same address
 // has the same pseudonym in entries and rules. The pseudonyms are IPv4 addresses of 240.0.0.0/4 and
 // IPv6 addresses of 100::/64 (RFC 6666), which no host has.
+//
+// The first bit behind these ranges tells private addresses (0) from public ones.
 type Pseudonyms struct {
+	// Comments keeps the comments and the prefixes of log lines that rules have.
+	Comments bool
+
 	keep    bool // of prefixes
 	cipher  cipher.Block
 	padding [aes.BlockSize]byte
@@ -23,8 +31,8 @@ type Pseudonyms struct {
 	ports   map[uint16]uint16
 	// services are the ports that stay, since they tell what a connection asked for.
 	services map[uint16]bool
-	four     uint32
-	six      uint64
+	four     map[bool]uint32 // numbers given to private and to other addresses
+	six      map[bool]uint64
 }
 
 // NewPseudonyms makes pseudonyms that are unlike those of any other capture: addresses are numbered
@@ -33,7 +41,8 @@ type Pseudonyms struct {
 // Anonymization, 2002), under a random key that is thrown away.
 func NewPseudonyms(keepPrefixes bool) (*Pseudonyms, error) {
 	p := &Pseudonyms{keep: keepPrefixes, known: map[netip.Addr]netip.Addr{},
-		ports: map[uint16]uint16{}, services: map[uint16]bool{}}
+		ports: map[uint16]uint16{}, services: map[uint16]bool{},
+		four: map[bool]uint32{}, six: map[bool]uint64{}}
 	var key [32]byte
 	if _, err := rand.Read(key[:]); err != nil {
 		return nil, fmt.Errorf("make a key for pseudonyms: %w", err)
@@ -64,6 +73,22 @@ func (p *Pseudonyms) Hide(c *Capture) {
 	for _, text := range []*string{&c.Rules.IPv4, &c.Rules.IPv6, &c.Rules.NFT} {
 		*text = p.Text(*text)
 	}
+	for _, text := range []*string{&c.Rules.IPv4, &c.Rules.IPv6, &c.Rules.NFT} {
+		*text = numbers.ReplaceAllStringFunc(*text, p.number) // now all addresses are known
+	}
+	sets := map[string]int64{}
+	for name, n := range c.Rules.Sets {
+		sets[p.Text(name)] = n
+	}
+	c.Rules.Sets = sets
+	maps.DeleteFunc(c.Settings, func(key, value string) bool { return !told(key, value) })
+}
+
+// told reports whether a setting is one of connection tracking or of neighbours: others tell about
+// the host, as kernel.hostname does, and nothing about its table.
+func told(key, value string) bool {
+	return strings.HasPrefix(key, "net.netfilter.") ||
+		strings.Contains(key, ".neigh.default.gc_thresh") && !addresses.MatchString(value)
 }
 
 // serviceShare is the least share of the entries that a high destination port must have to count
@@ -124,32 +149,52 @@ func (p *Pseudonyms) Address(a netip.Addr) netip.Addr {
 	case p.keep:
 		pseudonym = p.prefixed(a)
 	case a.Is4():
-		p.four++
-		pseudonym = four(p.four)
+		p.four[Private(a)]++
+		pseudonym = four(p.four[Private(a)], Private(a))
 	default:
-		p.six++
-		pseudonym = six(p.six)
+		p.six[Private(a)]++
+		pseudonym = six(p.six[Private(a)], Private(a))
 	}
 	p.known[a] = pseudonym
 	return pseudonym
 }
 
+// ranges of the pseudonyms of private and of public addresses.
+var (
+	private4, public4 = netip.MustParsePrefix("240.0.0.0/5"), netip.MustParsePrefix("248.0.0.0/5")
+	private6, public6 = netip.MustParsePrefix("100::/65"),
+		netip.MustParsePrefix("100:0:0:0:8000::/65")
+	shared = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+)
+
+// Private reports whether an address, or the one that a pseudonym stands for, is one of a private
+// network (RFC 1918, RFC 4193) or of a provider's own (RFC 6598).
+func Private(a netip.Addr) bool {
+	return a.IsPrivate() || shared.Contains(a) || private4.Contains(a) || private6.Contains(a)
+}
+
 // four returns an address of 240.0.0.0/4, six one of 100::/64.
-func four(n uint32) netip.Addr {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], 0xf0000000|n&0x0fffffff)
+func four(n uint32, private bool) netip.Addr {
+	b := public4.Addr().As4()
+	if private {
+		b = private4.Addr().As4()
+	}
+	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])|n&0x07ffffff)
 	return netip.AddrFrom4(b)
 }
 
-func six(n uint64) netip.Addr {
-	b := [16]byte{0: 1}
-	binary.BigEndian.PutUint64(b[8:], n)
+func six(n uint64, private bool) netip.Addr {
+	b := public6.Addr().As16()
+	if private {
+		b = private6.Addr().As16()
+	}
+	binary.BigEndian.PutUint64(b[8:], binary.BigEndian.Uint64(b[8:])|n&^(1<<63))
 	return netip.AddrFrom16(b)
 }
 
 // prefixed returns the pseudonym that keeps prefixes: each bit is flipped or not by a function of
 // the bits before it. The first bits of the range of pseudonyms cost as many of the address: of
-// IPv4 the last four, of IPv6 all but the 64 that follow the first 16.
+// IPv4 the last five, of IPv6 all but the 63 that follow the first 16.
 func (p *Pseudonyms) prefixed(a netip.Addr) netip.Addr {
 	b := a.AsSlice()
 	bits := min(len(b)*8, 64+16)
@@ -169,9 +214,9 @@ func (p *Pseudonyms) prefixed(a netip.Addr) netip.Addr {
 		out[i/8] |= bit << (7 - i%8)
 	}
 	if a.Is4() {
-		return four(binary.BigEndian.Uint32(out) >> 4)
+		return four(binary.BigEndian.Uint32(out)>>5, Private(a))
 	}
-	return six(binary.BigEndian.Uint64(out[2:10]))
+	return six(binary.BigEndian.Uint64(out[2:10])>>1, Private(a))
 }
 
 var (
@@ -180,19 +225,33 @@ var (
 		`([0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*[0-9A-Fa-f:])(?:/(\d+)|-([0-9A-Fa-f.:]+))?`)
 	// hardware are addresses of network cards.
 	hardware = regexp.MustCompile(`\b[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}\b`)
+	// separated are addresses in names of chains and sets, which may have no dots.
+	separated = regexp.MustCompile(`\d{1,3}(?:_\d{1,3}){3}|\d{1,3}(?:-\d{1,3}){3}`)
+	// numbers are words that may be an address as a number, as u32 and raw payloads have it.
+	numbers = regexp.MustCompile(`\b(?:0x[0-9A-Fa-f]{31,32}|0x[0-9A-Fa-f]{7,8}|\d{8,10})\b`)
 	// comments and logPrefixes match texts that the author of the rules wrote.
 	comments = regexp.MustCompile(`(?m)^#.*\n| *-m comment\b|` +
 		` *--comment (?:"(?:\\.|[^"\\])*"|\S+)| *comment "(?:\\.|[^"\\])*"`)
 	logPrefixes = regexp.MustCompile(`(--log-prefix|log prefix) (?:"(?:\\.|[^"\\])*"|\S+)`)
 )
 
-// Text replaces the addresses in rules, and leaves out the words of their author: comments and
-// prefixes of log lines. A range becomes its first address, a network one address, since numbers
-// keep no neighbours; where prefixes are kept, a network stays one.
+// Text replaces the addresses in rules, and leaves out the words of their author, comments and
+// prefixes of log lines, unless Comments keeps them. A range becomes its first address, a network
+// one address, since numbers keep no neighbours; where prefixes are kept, a network stays one.
 func (p *Pseudonyms) Text(rules string) string {
-	rules = comments.ReplaceAllString(rules, "")
-	rules = logPrefixes.ReplaceAllString(rules, `$1 "x"`)
+	if !p.Comments {
+		rules = comments.ReplaceAllString(rules, "")
+		rules = logPrefixes.ReplaceAllString(rules, `$1 "x"`)
+	}
 	rules = hardware.ReplaceAllString(rules, "02:00:00:00:00:00")
+	rules = separated.ReplaceAllStringFunc(rules, func(s string) string {
+		separator := s[strings.IndexAny(s, "_-")]
+		a, err := netip.ParseAddr(strings.ReplaceAll(s, string(separator), "."))
+		if err != nil {
+			return s
+		}
+		return strings.ReplaceAll(p.Address(a).String(), ".", string(separator))
+	})
 	return addresses.ReplaceAllStringFunc(rules, func(s string) string {
 		m := addresses.FindStringSubmatch(s)
 		word, length := m[1], m[2]
@@ -209,6 +268,32 @@ func (p *Pseudonyms) Text(rules string) string {
 	})
 }
 
+// number replaces a number that is a known address, in either order of its bytes.
+func (p *Pseudonyms) number(s string) string {
+	n, ok := new(big.Int).SetString(s, 0)
+	const bytes4 = 4
+	length := bytes4
+	if len(s) > len("0x")+2*bytes4 {
+		length = 16
+	}
+	if !ok || n.BitLen() > 8*length {
+		return s
+	}
+	b := n.FillBytes(make([]byte, length))
+	for range 2 {
+		a, _ := netip.AddrFromSlice(b)
+		if pseudonym, known := p.known[a]; known {
+			n.SetBytes(pseudonym.AsSlice())
+			if strings.HasPrefix(s, "0x") {
+				return fmt.Sprintf("%#x", n)
+			}
+			return n.String()
+		}
+		slices.Reverse(b)
+	}
+	return s
+}
+
 // network returns the pseudonym of a network, or of an address without a length.
 func (p *Pseudonyms) network(a netip.Addr, length string) string {
 	bits, err := strconv.Atoi(length)
@@ -222,9 +307,9 @@ func (p *Pseudonyms) network(a netip.Addr, length string) string {
 	case !p.keep:
 		return pseudonym.String()
 	case a.Is4():
-		bits = min(bits+4, 32)
+		bits = min(bits+5, 32)
 	default:
-		bits = max(64, min(bits-16+64, 128))
+		bits = max(65, min(bits-16+65, 128))
 	}
 	return netip.PrefixFrom(pseudonym, bits).Masked().String()
 }

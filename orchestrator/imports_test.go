@@ -51,7 +51,7 @@ var house = []struct {
 	{"search", []string{"results"}},
 	{"capture", nil},
 	{"capture/saved", []string{"capture"}},
-	{"capture/explain", []string{"capture", "results"}},
+	{"capture/explain", []string{"capture", "internal/occupancy", "results"}},
 	{"capture/replay", []string{"capture", "capture/explain", "internal/rules", "scenarios"}},
 	{"internal/labtest", []string{"internal/hosttest", "results"}},
 	{"reports", []string{
@@ -65,7 +65,7 @@ var house = []struct {
 	{"agent/ctnetlink", nil},
 	{"capture/host", []string{"agent/ctnetlink", "capture", "capture/saved"}},
 	{"agent/tuning", []string{"agent/ctnetlink", "internal/rules", "results"}},
-	{"agent/samplers", []string{"agent/ctnetlink", "results"}},
+	{"agent/samplers", []string{"agent/ctnetlink", "capture", "results"}},
 	{"agent/faults", []string{
 		"agent/ctnetlink", "agent/samplers", "agent/tuning", "generators/responders",
 		"internal/link",
@@ -124,8 +124,8 @@ var house = []struct {
 		"vm/control", "vm/guest",
 		"vm/journal", "vm/libvirt", "vm/preflight", "vm/sandbox", "vm/vagrant",
 	}},
-	{"bench", []string{"agent/samplers", "generators", "generators/lifetimes", "generators/pacing",
-		"generators/responders"}},
+	{"bench", []string{"agent/samplers", "capture", "capture/host", "generators",
+		"generators/lifetimes", "generators/pacing", "generators/responders"}},
 	{"bench/boot", []string{"agent", "vm", "vm/guest", "vm/libvirt", "vm/libvirt/embedded",
 		"vm/sandbox"}},
 	{"bench/boot/bare", nil},

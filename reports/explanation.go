@@ -61,9 +61,11 @@ func sections(x *explain.Explanation) []section {
 	}
 	all := []section{
 		{Title: "What was found", Sentences: found},
-		changesSection(x), groupsSection(x), growthSection(x), ratesSection(x), agesSection(x),
+		sizeSection(x), changesSection(x), groupsSection(x), growthSection(x), ratesSection(x),
+		agesSection(x),
 		livesSection(x),
-		holdersSection("Sources", x.Sources), holdersSection("Destinations", x.Services),
+		peersSection(x), holdersSection("Sources", x.Sources),
+		holdersSection("Destinations", x.Services),
 		idleSection(x), expectationsSection(x), countersSection(x),
 		{Title: "What was not shown", Sentences: x.Missing},
 		{Title: "What such a listing cannot show", Sentences: x.Unknowable},
@@ -73,11 +75,33 @@ func sections(x *explain.Explanation) []section {
 	})
 }
 
+func sizeSection(x *explain.Explanation) section {
+	s := section{Title: "The size of the table", Heads: [][2]string{
+		{"", "count"}, {"", "max"}, {"", "fill"}, {"", "living"}, {"", "buckets"},
+		{"mean", "chain"},
+	}}
+	size := x.Size
+	if size.Count == nil && size.Max == nil && size.Buckets == nil {
+		return s
+	}
+	living := none
+	if x.Sample.Whole > 0 {
+		living = results.Count(x.Sample.Whole)
+	}
+	s.Rows = [][]string{{
+		optional(size.Count, results.Count), optional(size.Max, results.Count),
+		optional(size.Fill, results.Percent), living, optional(size.Buckets, results.Count),
+		optional(size.Chain, results.Figure),
+	}}
+	return s
+}
+
 func changesSection(x *explain.Explanation) section {
 	s := section{
 		Title: "What each change would leave",
 		Heads: [][2]string{
-			{"", "change"}, {"of the", "listing"}, {"in the", "table"}, {"", "fill"},
+			{"", "change"}, {"of the", "listing"}, {"in the", "table"}, {"", "within"},
+			{"", "fill"}, {"count with", "expired ones"},
 		},
 		Left: 1,
 	}
@@ -85,7 +109,8 @@ func changesSection(x *explain.Explanation) section {
 	for _, c := range x.Changes {
 		s.Rows = append(s.Rows, []string{
 			changeWords(c), optional(c.Listed, results.Count), optional(c.Leaves, results.Count),
-			optional(c.Fill, results.Percent),
+			optional(c.Within, results.Percent), optional(c.Fill, results.Percent),
+			optional(c.Count, countWords),
 		})
 		more = more || c.MoreRefused
 		slow = max(slow, c.Seconds)
@@ -97,6 +122,10 @@ func changesSection(x *explain.Explanation) section {
 	if len(x.Changes) == 0 {
 		return s
 	}
+	if slices.ContainsFunc(x.Changes, func(c explain.Change) bool { return c.Count != nil }) {
+		s.Notes = append(s.Notes, "The count has expired entries too, which the kernel frees once "+
+			"a minute while it has room. A larger table is simulated with a hash in proportion.")
+	}
 	s.Notes = append(s.Notes, "Steady states: entries that are there keep the time that they have.")
 	if more {
 		s.Notes = append(s.Notes,
@@ -107,6 +136,21 @@ func changesSection(x *explain.Explanation) section {
 			assumed(x.Assumed)+".")
 	}
 	return s
+}
+
+// countWords tells what a simulation of the table counts.
+func countWords(s explain.Simulated) string {
+	words := results.Count(s.Least)
+	if s.Most > s.Least {
+		words += " to " + results.Count(s.Most)
+	}
+	switch {
+	case s.RefusedPerSecond >= 1:
+		words += ", refuses"
+	case s.EvictedPerSecond >= 1:
+		words += ", evicts"
+	}
+	return words
 }
 
 // assumed lists timeouts without the prefix of their keys.
@@ -252,12 +296,29 @@ func holdersSection(title string, h explain.Holders) section {
 	s := section{
 		Title: title, Heads: [][2]string{{"", ""}, {"", "entries"}, {"", "share"}}, Left: 1,
 	}
-	for _, t := range h.Top {
+	for i, t := range h.Top {
+		const few, small = 3, 0.005
+		if i >= few && t.Share < small {
+			break // a page is for those that matter; JSON has all ten
+		}
 		s.Rows = append(s.Rows,
 			[]string{t.Name, results.Count(t.Entries), results.Percent(t.Share)})
 	}
-	if h.Distinct > len(h.Top) {
+	if h.Distinct > len(s.Rows) {
 		s.Notes = []string{fmt.Sprintf("%d different ones in the listing.", h.Distinct)}
+	}
+	return s
+}
+
+func peersSection(x *explain.Explanation) section {
+	s := section{Title: "Sources by class", Heads: [][2]string{
+		{"", ""}, {"", "addresses"}, {"", "entries"}, {"", "share"}}, Left: 1}
+	if len(x.Peers) == 1 {
+		return s
+	}
+	for _, p := range x.Peers {
+		s.Rows = append(s.Rows, []string{string(p.Class), strconv.Itoa(p.Addresses),
+			strconv.Itoa(p.Entries), results.Percent(p.Share)})
 	}
 	return s
 }

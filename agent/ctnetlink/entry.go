@@ -88,12 +88,18 @@ var sctpStates = []string{
 	"SHUTDOWN_SENT", "SHUTDOWN_RECD", "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT", "HEARTBEAT_ACKED",
 }
 
+// protocolNames holds the names of Protocols by number.
+var protocolNames = func() (names [256]string) {
+	for name, number := range Protocols {
+		names[number] = name
+	}
+	return names
+}()
+
 // ProtocolName returns the kernel's name of the entry's protocol, or its number.
 func (e Entry) ProtocolName() string {
-	for name, number := range Protocols {
-		if number == e.Protocol {
-			return name
-		}
+	if name := protocolNames[e.Protocol]; name != "" {
+		return name
 	}
 	return strconv.Itoa(int(e.Protocol))
 }

@@ -12,10 +12,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ctload/ctload/agent/ctnetlink"
+	"github.com/ctload/ctload/capture"
 	"github.com/ctload/ctload/results"
 )
 
@@ -221,65 +221,35 @@ func walkProc(ctx context.Context, path string, each func(ctnetlink.Entry)) (err
 	return nil
 }
 
-var errTableLine = errors.New("not a line of /proc/net/nf_conntrack")
-
-// parseTableLine reads one line, as
-//
-//	ipv4     2 tcp      6 431999 ESTABLISHED src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2 src=...
-//	[ASSURED] mark=0 zone=0 use=2
-//
-// The timeout is missing from entries that a flow table has taken over, the state from protocols
-// without states.
+// parseTableLine reads one line of /proc/net/nf_conntrack.
 func parseTableLine(line string) (ctnetlink.Entry, error) {
-	e := ctnetlink.Entry{State: ctnetlink.NoState, Replied: true}
-	fields := strings.Fields(line)
-	if len(fields) < 4 {
-		return e, fmt.Errorf("%w: %.80q", errTableLine, line)
-	}
-	number, err := strconv.ParseUint(fields[3], 10, 8)
+	c, err := capture.ParseEntry(line)
 	if err != nil {
-		return e, fmt.Errorf("%w: protocol number: %w", errTableLine, err)
+		return ctnetlink.Entry{}, fmt.Errorf("%w: %.80q", err, line)
 	}
-	e.Protocol = uint8(number)
-	direction := &e.Tuple
-	for _, field := range fields[4:] {
-		name, value, pair := strings.Cut(field, "=")
-		switch {
-		case field == "[UNREPLIED]":
-			e.Replied = false
-		case field == "[ASSURED]":
-			e.Assured = true
-		case pair && name == "src":
-			if e.Source.IsValid() {
-				direction = &e.Reply
-			}
-			if direction.Source, err = netip.ParseAddr(value); err != nil {
-				return e, fmt.Errorf("%w: %w", errTableLine, err)
-			}
-		case pair:
-			takeProc(direction, name, value)
-		case !e.Source.IsValid():
-			if i := slices.Index(e.States(), field); i >= 0 {
-				e.State = uint8(i)
-			}
+	e := ctnetlink.Entry{
+		Tuple: tupleOf(c.Original), Reply: tupleOf(c.Reply), State: ctnetlink.NoState,
+		Replied: !c.Unreplied, Assured: c.Assured,
+	}
+	number, known := ctnetlink.Protocols[c.Protocol]
+	if !known {
+		n, err := strconv.ParseUint(c.Protocol, 10, 8)
+		if err != nil {
+			return ctnetlink.Entry{}, fmt.Errorf("protocol number: %w", err)
 		}
+		number = uint8(n)
 	}
-	if !e.Source.IsValid() {
-		return e, fmt.Errorf("%w: no source in %.80q", errTableLine, line)
+	e.Protocol = number
+	if i := slices.Index(e.States(), c.State); i >= 0 {
+		e.State = uint8(i)
 	}
 	return e, nil
 }
 
-// takeProc takes a field of one direction of a line; ICMP has no ports.
-func takeProc(t *ctnetlink.Tuple, name, value string) {
-	port, _ := strconv.ParseUint(value, 10, 16)
-	switch name {
-	case "dst":
-		t.Destination, _ = netip.ParseAddr(value)
-	case "sport":
-		t.SourcePort = uint16(port)
-	case "dport":
-		t.DestinationPort = uint16(port)
+func tupleOf(t capture.Tuple) ctnetlink.Tuple {
+	return ctnetlink.Tuple{
+		Source: t.Source, Destination: t.Destination,
+		SourcePort: t.SourcePort, DestinationPort: t.DestinationPort,
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/ti-mo/conntrack"
 
 	"github.com/ctload/ctload/agent/ctnetlink"
+	"github.com/ctload/ctload/capture"
 	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/netnstest"
 	"github.com/ctload/ctload/results"
@@ -157,7 +158,7 @@ func TestWalkProc(t *testing.T) {
 	proc := newFakeProc(t)
 	proc.write("net/nf_conntrack", "nonsense\n")
 	err = walkProc(t.Context(), filepath.Join(proc.root, "net/nf_conntrack"), tally.add)
-	if !errors.Is(err, errTableLine) {
+	if !errors.Is(err, capture.ErrEntry) {
 		t.Errorf("nonsense: %v", err)
 	}
 }

@@ -114,7 +114,9 @@ func (b *book) lives(t *Traffic) (list []Life) {
 		if e.Protocol != "tcp" || e.State != "ESTABLISHED" {
 			continue
 		}
-		total["tcp "+e.Service()]++
+		if e.Stays || e.Gone {
+			total["tcp "+e.Service()]++
+		}
 		if e.Stays {
 			stayed["tcp "+e.Service()]++
 		}

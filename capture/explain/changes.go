@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,6 +46,12 @@ type Change struct {
 	Listed *int64 `json:"leaves_listed,omitempty"`
 	// Leaves is the number of living entries in the whole table; nil where the texts do not tell.
 	Leaves *int64 `json:"leaves,omitempty"`
+	// Count is what a simulation of the table counts, expired entries included. A larger table has
+	// as many buckets for each entry. Nil: the load or the size is unknown, or no setting changes.
+	Count *Simulated `json:"count,omitempty"`
+	// Within is the relative error of Leaves by chance: twice the standard error of a sample, and
+	// of arrivals that come at random.
+	Within *float64 `json:"within,omitempty"`
 	// Fill is Leaves / max, with the max of the change.
 	Fill *float64 `json:"fill,omitempty"`
 	// MoreRefused tells that the table is at its limit: what was refused until now comes on top.
@@ -75,8 +82,57 @@ var trials = []struct {
 // worthwhile is the least share of the entries that a state must have for its timeout to be tried.
 const worthwhile = 0.02
 
-// changes returns what each change would leave, fewest entries first.
-func (b *book) changes(o Options) (list []Change) {
+// changes returns what each change would leave, fewest entries first; t is the load that the table
+// tells of, nil where none is known.
+func (b *book) changes(o Options, t *Traffic) []Change {
+	list := b.proposals(o)
+	for i := range list {
+		c := &list[i]
+		values, limit := map[string]float64{}, int64(0)
+		if m := b.c.Sizes.Max; m != nil {
+			limit = *m
+		}
+		settings := []kernels.Setting{{Key: c.What, Value: c.Value}}
+		switch c.Kind {
+		case ChangeTogether:
+			settings = o.Set
+		case ChangeTimeout, ChangeMax:
+		default:
+			settings = nil
+		}
+		for _, s := range settings {
+			value, err := strconv.ParseFloat(s.Value, 64)
+			switch {
+			case err != nil:
+			case s.Key == kernels.KeyMax:
+				limit = int64(value)
+			default:
+				values[s.Key] = value
+			}
+		}
+		if len(settings) > 0 {
+			c.Count = b.simulate(t, values, limit)
+		}
+		if c.Leaves != nil && *c.Leaves > 0 {
+			c.Within = new(b.within(c))
+		}
+	}
+	return list
+}
+
+// within returns the relative error of a number of entries by chance: that of a count of random
+// arrivals, and of a sample where only a part was listed.
+func (b *book) within(c *Change) float64 {
+	n := float64(*c.Leaves)
+	error := 1 / n
+	if c.Listed != nil && *c.Listed > 0 && b.sample.Factor > 1 {
+		error += (1 - 1/b.sample.Factor) / float64(*c.Listed)
+	}
+	return 2 * math.Sqrt(error)
+}
+
+// proposals returns the changes of interest.
+func (b *book) proposals(o Options) (list []Change) {
 	asked := map[string]bool{}
 	for _, s := range o.Set {
 		asked[s.Key] = true
@@ -335,6 +391,9 @@ func (b *book) larger() (list []Change) {
 // notrackShare is the least share of the entries that a service must have to be worth a rule.
 const notrackShare = 0.2
 
+// fewEntries is below how many listed entries the shares of services and sources tell nothing.
+const fewEntries = 20
+
 // notrack returns what stays where a service is not tracked, in both directions. A service whose
 // connections are translated needs its entries.
 func (b *book) notrack() (list []Change) {
@@ -352,7 +411,8 @@ func (b *book) notrack() (list []Change) {
 	}
 	for s, n := range counts {
 		share := float64(n) / float64(b.sample.Entries)
-		if share < notrackShare || translated[s] > 0 || b.sample.Scope == capture.Selection {
+		if b.sample.Entries < fewEntries || share < notrackShare || translated[s] > 0 ||
+			b.sample.Scope == capture.Selection {
 			continue
 		}
 		c := Change{Kind: ChangeNotrack, What: s.protocol + " " + s.port,
@@ -397,7 +457,7 @@ func (b *book) bySource() (list []Change) {
 	}
 	for _, source := range slices.Sorted(maps.Keys(counts)) {
 		n := counts[source]
-		if float64(n) < dropShare*float64(b.sample.Entries) ||
+		if b.sample.Entries < fewEntries || float64(n) < dropShare*float64(b.sample.Entries) ||
 			b.sample.Scope == capture.Selection || b.serves(source) {
 			continue
 		}

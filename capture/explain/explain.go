@@ -29,7 +29,9 @@ type Explanation struct {
 	Targets Holders `json:"destinations"` // by destination address
 	// Services are by destination address and port, before translation.
 	Services Holders `json:"services"`
-	Rates    []Rate  `json:"rates,omitempty"`
+	// Peers are the entries by the class of their source.
+	Peers []Peer `json:"peers,omitempty"`
+	Rates []Rate `json:"rates,omitempty"`
 	// Ages tell when the last packets came, Lives how long connections are established.
 	Ages   []Age   `json:"ages,omitempty"`
 	Lives  []Life  `json:"lives,omitempty"`
@@ -143,6 +145,7 @@ func Explain(c *capture.Capture, o Options) *Explanation {
 	x.size(c, b)
 	x.Groups = groups(c.Table.Entries)
 	x.holders(c)
+	x.Peers = peers(c)
 	for _, e := range c.Table.Entries {
 		if !e.Assured {
 			x.Evictable++
@@ -161,10 +164,13 @@ func Explain(c *capture.Capture, o Options) *Explanation {
 	x.Rates = b.rates()
 	x.Ages = b.ages()
 	x.Growth = b.growth()
-	if t, err := FindTraffic(c); err == nil && !t.Assumed {
-		x.Lives = b.lives(t)
+	traffic, err := FindTraffic(c)
+	if err != nil || traffic.Assumed {
+		traffic = nil // of a selection, or of a part of unknown size
+	} else {
+		x.Lives = b.lives(traffic)
 	}
-	x.Changes = b.changes(o)
+	x.Changes = b.changes(o, traffic)
 	x.Assumed = b.assumed
 	x.find(c, b)
 	x.limits(c, b)

@@ -108,8 +108,13 @@ func (x *Explanation) findLimits(c *capture.Capture, b *book) {
 			"A larger table or shorter timeouts change nothing about it.",
 			b.count(), *c.Sizes.Max, *x.Size.Fill*100, x.quiet(c))
 	case x.Log.TableFull > 0:
-		x.add(TableRefuses, nil, "The kernel's log has %s of \"table full\"%s.",
-			number(x.Log.TableFull, "line"), suppressed(x.Log))
+		now := ""
+		if x.Size.Fill != nil {
+			now = fmt.Sprintf(" When the count was read, the table was %.2g %% full: that was "+
+				"another moment, or max has changed since.", *x.Size.Fill*100)
+		}
+		x.add(TableRefuses, nil, "The kernel's log has %s of \"table full\"%s.%s",
+			number(x.Log.TableFull, "line"), suppressed(x.Log), now)
 	}
 	x.findGrowth()
 	if b.full() && b.sample.Entries > 0 {
@@ -196,8 +201,8 @@ func (x *Explanation) findFillers(b *book) {
 	}
 	if share, n := state("TIME_WAIT"); share >= large {
 		x.add(TimeWaitChurn, []string{"table-full", "time-wait-churn"},
-			"%d entries (%.1f %%) are connections that have ended (TIME_WAIT)%s.", n, share*100,
-			x.pace("closed connections"))
+			"%d entries (%.1f %%) are connections that have ended (TIME_WAIT)%s%s.", n, share*100,
+			x.pace("closed connections"), ownSockets(b.c))
 	}
 	if share, n := state("CLOSE_WAIT"); share >= large {
 		x.add(CloseWait, []string{"close-wait", "kube-proxy-defaults"},
@@ -244,6 +249,16 @@ func (x *Explanation) findFillers(b *book) {
 	x.findSources(b)
 }
 
+// ownSockets tells how many connections the host itself has closed lately.
+func ownSockets(c *capture.Capture) string {
+	n := len(c.Sockets)
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; the host itself has %s in TIME_WAIT",
+		number(c.Sockets[n-1].TimeWait, "socket"))
+}
+
 // findSources says whether few sources hold much of the table.
 func (x *Explanation) findSources(b *book) {
 	if b.sample.Scope == capture.Selection && !x.Sources.WholeTable || len(x.Sources.Top) == 0 {
@@ -283,6 +298,15 @@ func (x *Explanation) pace(what string) string {
 	return ""
 }
 
+// grown tells how many of a counter since boot came during the watch.
+func grown(c *capture.Capture, name string) string {
+	before, ok := c.NetworkBefore[name]
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf(", %d of them during the watch", c.Network[name]-before)
+}
+
 // findOthers names other limits of the host that look like a full table from outside.
 func (x *Explanation) findOthers(c *capture.Capture) {
 	if n := len(c.Expectations); x.Log.ExpectFull > 0 ||
@@ -312,13 +336,13 @@ func (x *Explanation) findOthers(c *capture.Capture) {
 			if all := c.Network[strings.Replace(name, "RcvbufErrors", "InDatagrams", 1)]; all > 0 {
 				of = fmt.Sprintf(" beside %d received (%.2g %%)", all, 100*float64(n)/float64(all))
 			}
-			x.add(ReceiveBuffers, nil, "Receive buffers of UDP sockets were full: %s is %d%s.",
-				name, n, of)
+			x.add(ReceiveBuffers, nil, "Receive buffers of UDP sockets were full: %s is %d%s%s.",
+				name, n, of, grown(c, name))
 		}
 	}
 	for _, name := range []string{"TcpExtListenOverflows", "TcpExtListenDrops"} {
 		if n := c.Network[name]; n > 0 {
-			x.add(ListenQueue, nil, "Accept queues were full: %s is %d.", name, n)
+			x.add(ListenQueue, nil, "Accept queues were full: %s is %d%s.", name, n, grown(c, name))
 			break
 		}
 	}
@@ -348,7 +372,13 @@ func (x *Explanation) findCaveats(b *book) {
 			number(int64(b.sample.Cut), "entry ends", "entries end"),
 			map[bool]string{true: "is", false: "are"}[b.sample.Cut == 1])
 	}
-	if x.Size.Expired != nil && *x.Size.Expired > 0 && b.count() > 0 {
+	switch more := x.Size.Expired; {
+	case more == nil || *more <= 0 || b.count() == 0:
+	case *more > b.sample.Whole:
+		x.add(CountOverLiving, nil, "The listing stands for %s where the count is %d: they are of "+
+			"two moments, or the listing is of a part of the table.",
+			number(b.sample.Whole, "entry", "entries"), b.count())
+	default:
 		x.add(CountOverLiving, nil, "The count is %d above the listed entries: expired ones that "+
 			"the collector has not freed, and those that came meanwhile.", *x.Size.Expired)
 	}
@@ -380,8 +410,9 @@ func (x *Explanation) limits(c *capture.Capture, b *book) {
 			"a second reading of the counters some seconds later: one reading has no rate"},
 		{c.Log.Read, "the kernel's log (dmesg)"},
 		{c.Kernel != "", "the kernel (uname -r)"},
-		{b.sample.Entries > 0, "a listing of the table (conntrack -L)"},
-		{c.Rules != (capture.Rules{}), "the rules (iptables-save, nft list ruleset)"},
+		{b.sample.Scope != capture.Unknown || b.sample.Entries > 0,
+			"a listing of the table (conntrack -L)"},
+		{c.Rules.Read || !c.Rules.Empty(), "the rules (iptables-save, nft list ruleset)"},
 	} {
 		if !part.shown {
 			x.Missing = append(x.Missing, part.what)

@@ -104,3 +104,52 @@ func (t *Traffic) way(e capture.Entry) Way {
 	}
 	return Through
 }
+
+// Class tells what an address is to the host.
+type Class string
+
+// The classes of addresses.
+const (
+	ThisHost  Class = "this host"
+	Private   Class = "private" // RFC 1918, RFC 6598, RFC 4193
+	LinkLocal Class = "link-local"
+	Public    Class = "public"
+)
+
+// Peer counts the entries whose source is of one class.
+type Peer struct {
+	Class     Class   `json:"class"`
+	Addresses int     `json:"addresses"` // different ones
+	Entries   int     `json:"entries"`
+	Share     float64 `json:"share"`
+}
+
+// peers counts the entries by the class of their source, the most first.
+func peers(c *capture.Capture) (list []Peer) {
+	t := new(Traffic)
+	t.findAddresses(c)
+	entries, addresses := map[Class]int{}, map[Class]map[netip.Addr]bool{}
+	for _, e := range c.Table.Entries {
+		class, source := Public, e.Original.Source
+		switch {
+		case t.IsHost(source), source.IsLoopback():
+			class = ThisHost
+		case source.IsLinkLocalUnicast():
+			class = LinkLocal
+		case capture.Private(source):
+			class = Private
+		}
+		if entries[class]++; addresses[class] == nil {
+			addresses[class] = map[netip.Addr]bool{}
+		}
+		addresses[class][source] = true
+	}
+	for class, n := range entries {
+		list = append(list, Peer{class, len(addresses[class]), n,
+			float64(n) / float64(len(c.Table.Entries))})
+	}
+	slices.SortFunc(list, func(x, y Peer) int {
+		return cmp.Or(cmp.Compare(y.Entries, x.Entries), cmp.Compare(x.Class, y.Class))
+	})
+	return list
+}

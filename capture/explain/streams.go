@@ -326,7 +326,7 @@ const silentFor = 60
 // H + P exp(-D finished/P) of the first in the second.
 func (s *sorter) divide(entries []capture.Entry, finished float64) (pass, held float64) {
 	factor := s.sample.Factor
-	alive, stay := 0.0, 0.0
+	alive, stay, gone := 0.0, 0.0, 0.0
 	for _, e := range entries {
 		class := s.classOf(e)
 		age, known := class.age(e)
@@ -335,7 +335,9 @@ func (s *sorter) divide(entries []capture.Entry, finished float64) (pass, held f
 			held += factor
 			continue
 		case e.Stays:
-			stay += factor
+			stay++
+		case e.Gone:
+			gone++
 		}
 		alive += factor
 	}
@@ -343,11 +345,11 @@ func (s *sorter) divide(entries []capture.Entry, finished float64) (pass, held f
 		return 0, held + alive
 	}
 	between := s.c.Table.Between
-	if between == 0 {
+	if between == 0 || stay+gone == 0 {
 		return alive, held
 	}
 	ended := func(pass float64) float64 { return pass * -math.Expm1(-between*finished/pass) }
-	left := alive - stay
+	left := alive * gone / (stay + gone)
 	if left >= ended(alive) {
 		return alive, held
 	}

@@ -37,9 +37,11 @@ func (h *host) connections(rate float64, life func() float64, state string, port
 		case end >= 0:
 			h.add("tcp", "ESTABLISHED", capture.Assured, port, 431_990)
 			h.Table.Entries[n].Stays = end > h.between
+			h.Table.Entries[n].Gone = end <= h.between
 		case left > 0:
 			h.add("tcp", state, capture.Assured, port, int64(left))
 			h.Table.Entries[n].Stays = left > h.between
+			h.Table.Entries[n].Gone = left <= h.between
 		default:
 			continue
 		}

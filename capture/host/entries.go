@@ -17,8 +17,7 @@ import (
 // listing is the beginning of one walk over the table.
 type listing struct {
 	list  []capture.Entry
-	order []uint32          // the identifiers of the entries in list
-	state map[uint32]string // of the same entries
+	index map[uint32]int32 // of the entries in list, by their identifiers
 	scope capture.Scope
 	// before and after are the numbers of entries around the walk.
 	before, after int64
@@ -58,35 +57,83 @@ func (t *taker) entries(ctx context.Context, most int) (l listing, err error) {
 			"ctload explain"))
 		return l, nil
 	}
-	l.state = map[uint32]string{}
-	l.scope = capture.Whole
 	if l.before, err = t.count(); err != nil {
 		return l, err
 	}
+	room := min(most, int(l.before)) // the file's size without a copy for each growth
+	l.list, l.index = make([]capture.Entry, 0, room), make(map[uint32]int32, room)
+	l.scope = capture.Whole
+	whole, err := t.walk(ctx, most, func(e ctnetlink.Entry) {
+		l.index[e.ID] = int32(len(l.list))
+		l.list = append(l.list, converted(e))
+	})
+	if !whole {
+		l.scope = capture.Prefix
+	}
+	if err != nil && ctx.Err() == nil && len(l.list) == 0 {
+		t.problem("entries", err)
+		return listing{}, nil
+	}
+	if err == nil {
+		l.after, err = t.count()
+	}
+	return l, err
+}
+
+// comparedAtLeast is how many entries a second listing covers, or a fourth of the first one: the
+// share of a state that stays is good to a percent then.
+const comparedAtLeast = 5000
+
+// again walks over the begin of the same part of the table and tells which entries are still there
+// in the same state. A table that has grown has more entries in that part.
+func (t *taker) again(ctx context.Context, l listing) error {
+	now, err := t.count()
+	if err != nil {
+		return err
+	}
+	const more = 1.05 // for what chance and expired entries add
+	grown := max(1, float64(now)/float64(max(1, l.before)))
+	compared := min(len(l.list), max(comparedAtLeast, len(l.list)/4))
+	reached := -1 // in the first listing
+	whole, err := t.walk(ctx, int(float64(compared)*grown*more), func(e ctnetlink.Entry) {
+		i, there := l.index[e.ID]
+		if !there {
+			return
+		}
+		reached = max(reached, int(i))
+		l.list[i].Stays = stateOf(e) == l.list[i].State
+	})
+	if whole {
+		reached = len(l.list) - 1
+	}
+	for i := range l.list[:reached+1] {
+		l.list[i].Gone = !l.list[i].Stays
+	}
+	return err
+}
+
+// walk passes each of the first entries to each, and reports whether these were all.
+func (t *taker) walk(
+	ctx context.Context, most int, each func(ctnetlink.Entry),
+) (whole bool, err error) {
+	n := 0
 	err = ctnetlink.Walk(ctx, func(e ctnetlink.Entry) error {
-		if len(l.list) == most {
-			l.scope = capture.Prefix
+		if n == most {
 			return errEnough
 		}
-		c := converted(e)
-		l.list = append(l.list, c)
-		l.order = append(l.order, e.ID)
-		l.state[e.ID] = c.State
-		if len(l.list)%entriesAtOnce == 0 {
+		each(e)
+		if n++; n%entriesAtOnce == 0 {
 			time.Sleep(pause)
 		}
 		return nil
 	})
 	switch {
 	case errors.Is(err, errEnough):
-		l.after, err = t.count()
+		return false, nil
 	case ctx.Err() != nil:
-		return l, context.Cause(ctx)
-	case err != nil && len(l.list) == 0:
-		t.problem("entries", err)
-		return listing{}, nil
+		return false, context.Cause(ctx)
 	}
-	return l, err
+	return err == nil, err
 }
 
 // hasNetlink reports whether the kernel can list entries without loading a module.
@@ -110,15 +157,19 @@ func (t *taker) hasNetlink() bool {
 
 // converted returns an entry as a capture has it.
 func converted(e ctnetlink.Entry) capture.Entry {
-	c := capture.Entry{
+	return capture.Entry{
 		Protocol: e.ProtocolName(), Left: e.Left, Unreplied: !e.Replied, Assured: e.Assured,
 		Offloaded: e.Offloaded, Helper: e.Helper, Zone: int64(e.Zone),
-		Original: tuple(e.Tuple), Reply: tuple(e.Reply),
+		Original: tuple(e.Tuple), Reply: tuple(e.Reply), State: stateOf(e),
 	}
-	if e.State != ctnetlink.NoState {
-		c.State = e.StateName()
+}
+
+// stateOf returns the state of an entry; empty for protocols without states.
+func stateOf(e ctnetlink.Entry) string {
+	if e.State == ctnetlink.NoState {
+		return ""
 	}
-	return c
+	return e.StateName()
 }
 
 func tuple(t ctnetlink.Tuple) capture.Tuple {

@@ -4,7 +4,6 @@
 package host
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +39,9 @@ type Options struct {
 	Progress func(left time.Duration)
 }
 
+// DefaultEntries is the usual number of entries of each listing.
+const DefaultEntries = 20_000
+
 // Take captures this host. It needs CAP_NET_ADMIN for the entries and the counters, CAP_SYSLOG for
 // the kernel's log; what it may not read is a problem of the capture and no error.
 func Take(ctx context.Context, o Options) (*capture.Capture, error) {
@@ -63,8 +65,9 @@ func Take(ctx context.Context, o Options) (*capture.Capture, error) {
 	}
 	t.counters()
 	t.log()
-	t.network()
-	t.rules()
+	before := t.network()
+	sockets := []capture.Sockets{t.sockets()}
+	sets := t.rules()
 	first, err := t.entries(ctx, t.Entries)
 	if err != nil {
 		return nil, err
@@ -75,31 +78,31 @@ func Take(ctx context.Context, o Options) (*capture.Capture, error) {
 		return nil, err
 	}
 	between := time.Since(listed)
-	// A table that has grown has more entries in the same part of its hash.
-	second, err := t.entries(ctx, t.Entries*5/4)
-	if err != nil {
-		return nil, err
+	if len(first.list) > 0 {
+		if err := t.again(ctx, first); err != nil {
+			return nil, err
+		}
 	}
 	apart := time.Since(begun)
 	t.counters()
+	after := t.network()
+	sockets = append(sockets, t.sockets())
 	c, _, err := saved.Read(t.files...)
 	if err != nil {
 		return nil, err
 	}
 	c.Taken = begun.UTC().Truncate(time.Second)
-	c.Counts, c.Modules = counts, modules
+	c.Counts, c.Modules, c.Parameters = counts, modules, t.parameters()
+	c.NetworkBefore, c.Network, c.Sockets, c.Rules.Sets = before, after, sockets, sets
 	if n := len(c.Counters); n > 1 {
 		c.Counters[n-1].Seconds = apart.Seconds()
 	}
 	c.Table.Entries, c.Table.Scope = first.list, first.scope
 	c.Table.Whole = first.whole()
-	if len(second.state) > 0 {
+	if len(first.list) > 0 {
 		c.Table.Between = between.Seconds()
-		for i, id := range first.order {
-			state, there := second.state[id]
-			c.Table.Entries[i].Stays = there && state == c.Table.Entries[i].State
-		}
 	}
+	c.Rules.Read = !t.WithoutRoot
 	t.machine(c)
 	c.Problems = t.problems
 	return c, nil
@@ -191,6 +194,20 @@ func (t *taker) modules() (list []string) {
 	return list
 }
 
+// parameters reads the parameters of the module.
+func (t *taker) parameters() map[string]string {
+	folder := filepath.Join(t.Sys, "module", kernels.Module, "parameters")
+	list, err := os.ReadDir(folder)
+	t.problem("parameters of "+kernels.Module, err)
+	values := map[string]string{}
+	for _, f := range list {
+		if text, err := os.ReadFile(filepath.Join(folder, f.Name())); err == nil {
+			values[f.Name()] = strings.TrimSpace(string(text))
+		}
+	}
+	return values
+}
+
 // counters reads the kernel's counters of each CPU.
 func (t *taker) counters() {
 	text, err := os.ReadFile(filepath.Join(t.Proc, "net/stat/nf_conntrack"))
@@ -232,49 +249,6 @@ func (t *taker) log() {
 func logTells(line string) bool {
 	return strings.Contains(line, "conntrack") || strings.Contains(line, "suppressed") ||
 		strings.Contains(line, "neighbor table overflow") || strings.Contains(line, "nf_ct_")
-}
-
-// told are the counters of the network stack that look like a full table from outside.
-var told = map[string]bool{
-	"UdpInDatagrams": true, "UdpRcvbufErrors": true, "UdpNoPorts": true,
-	"TcpExtListenOverflows": true, "TcpExtListenDrops": true, "TcpExtTCPReqQFullDrop": true,
-	"TcpExtTCPSynRetrans": true, "TcpRetransSegs": true,
-}
-
-// network reads the counters of the network stack, named as nstat names them.
-func (t *taker) network() {
-	var b strings.Builder
-	for _, name := range []string{"net/snmp", "net/netstat"} {
-		file, err := os.Open(filepath.Join(t.Proc, name))
-		if err != nil {
-			t.problem(name, err)
-			continue
-		}
-		lines := bufio.NewScanner(file)
-		lines.Buffer(nil, 1<<20)
-		for lines.Scan() {
-			names := strings.Fields(lines.Text())
-			if !lines.Scan() {
-				break
-			}
-			values := strings.Fields(lines.Text())
-			for i := 1; i < min(len(names), len(values)); i++ {
-				if key := strings.TrimSuffix(names[0], ":") + names[i]; told[key] {
-					fmt.Fprintf(&b, "%s %s 0.0\n", key, values[i])
-				}
-			}
-		}
-		t.problem(name, errors.Join(lines.Err(), file.Close()))
-	}
-	six, err := os.ReadFile(filepath.Join(t.Proc, "net/snmp6"))
-	t.problem("net/snmp6", err)
-	for line := range strings.Lines(string(six)) {
-		if f := strings.Fields(line); len(f) == 2 &&
-			(f[0] == "Udp6InDatagrams" || f[0] == "Udp6RcvbufErrors") {
-			fmt.Fprintf(&b, "%s %s 0.0\n", f[0], f[1])
-		}
-	}
-	t.file("network", b.String())
 }
 
 // count reads the number of entries.

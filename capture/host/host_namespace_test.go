@@ -165,3 +165,15 @@ func TestTake_Whole(t *testing.T) {
 		}
 	})
 }
+
+// TestTake_Untracked says of a host without the module that it tracks nothing.
+func TestTake_Untracked(t *testing.T) {
+	c, err := Take(t.Context(), Options{Proc: t.TempDir(), Sys: t.TempDir(), Entries: 10})
+	if err != nil || !c.Untracked || len(c.Problems) > 0 {
+		t.Fatalf("%v: %+v", err, c)
+	}
+	x := explain.Explain(c, explain.Options{})
+	if len(x.Findings) == 0 || x.Findings[0].Code != explain.Untracked {
+		t.Errorf("%+v", x.Findings)
+	}
+}

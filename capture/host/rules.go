@@ -8,15 +8,18 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/ctload/ctload/capture/saved"
 )
 
 // rulesLimit bounds one listing of rules.
 const rulesLimit = 10 * time.Second
 
-// rules lists the rules of the tables that are loaded: the tools would load others.
-func (t *taker) rules() {
+// rules lists the rules of the tables that are loaded: the tools would load others. It returns the
+// numbers of entries of the sets of ipset.
+func (t *taker) rules() map[string]int64 {
 	if t.WithoutRoot {
-		return
+		return nil
 	}
 	for _, family := range []struct{ names, tool string }{
 		{"net/ip_tables_names", "iptables-legacy-save"},
@@ -31,8 +34,9 @@ func (t *taker) rules() {
 			t.file(family.tool, prompt+text)
 		}
 	}
+	sets := t.sets()
 	if !t.hasTables() {
-		return
+		return sets
 	}
 	text, err := run("nft", "list", "ruleset")
 	t.problem("nft list ruleset", err)
@@ -48,6 +52,17 @@ func (t *taker) rules() {
 		t.problem(tool, err)
 		t.file(tool, "$ "+strings.Replace(tool, "-nft", "", 1)+"\n"+saved)
 	}
+	return sets
+}
+
+// sets returns how many entries each set of ipset has, where its module is loaded.
+func (t *taker) sets() map[string]int64 {
+	if _, err := os.Stat(filepath.Join(t.Sys, "module/ip_set")); err != nil {
+		return nil
+	}
+	text, err := run("ipset", "list", "-terse")
+	t.problem("ipset list -terse", err)
+	return saved.Sets(text)
 }
 
 // ofIptables reports whether a listing of nft has tables with the names that iptables gives its

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ctload/ctload/capture/explain"
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/scenarios"
 )
 
@@ -173,7 +174,7 @@ func (m *maker) entry(s explain.Stream, raise float64) scenarios.Entry {
 	case explain.EndStream:
 		e.Generator = scenarios.UDP
 		e.Lifetime = scenarios.Lifetime{Shape: scenarios.Fixed, Mean: seconds(s.Life)}
-		e.Interval = seconds(min(max(s.Life/20, 1), 5))
+		e.Interval = m.interval(s.Life / 20)
 	case explain.EndUnanswered:
 		if e.Generator = scenarios.UDP; s.Protocol == "tcp" {
 			e.Generator, e.Role = scenarios.SYN, scenarios.Hostile
@@ -201,7 +202,24 @@ func (m *maker) held(e *scenarios.Entry, s explain.Stream) {
 	}
 	e.Generator, e.Flows, e.Duration = scenarios.UDP, scenarios.Count(n), 0
 	e.Lifetime = scenarios.Lifetime{Shape: scenarios.Fixed, Mean: seconds(m.length)}
-	e.Interval = seconds(5)
+	e.Interval = m.interval(longestInterval)
+}
+
+const (
+	// shortestInterval and longestInterval bound the seconds between two datagrams of a flow.
+	shortestInterval, longestInterval = 0.5, 5
+	// early is into how many intervals a timeout is divided, so that datagrams come before it ends
+	// and after the two seconds that make an entry ASSURED.
+	early = 3
+)
+
+// interval returns the time between two datagrams of a flow, near to some seconds: its entry must
+// not expire meanwhile, neither before it is ASSURED nor after.
+func (m *maker) interval(near float64) scenarios.Duration {
+	timeout := min(m.timeout(kernels.Prefix+"udp_timeout"),
+		m.timeout(kernels.Prefix+"udp_timeout_stream"))
+	most := min(longestInterval, float64(timeout)/early)
+	return seconds(max(shortestInterval, min(max(near, 1), most)))
 }
 
 // name names an entry by protocol, port and end.

@@ -101,6 +101,28 @@ func (r *reader) network(s string) bool {
 	return true
 }
 
+var socketsOfTCP = regexp.MustCompile(`^TCP: +(\d+) \(.*\bclosed (\d+), orphaned (\d+),` +
+	`.*\btimewait (\d+)`)
+
+// sockets takes the lines of ss -s that a capture holds: that of TCP, and the total of UDP.
+func (r *reader) sockets(s string) bool {
+	if m := socketsOfTCP.FindStringSubmatch(s); m != nil {
+		r.flush()
+		// What ss calls closed has the sockets in TIME_WAIT.
+		r.c.Sockets = append(r.c.Sockets, capture.Sockets{
+			TCP: max(0, number(m[1])-number(m[2])), Orphaned: number(m[3]), TimeWait: number(m[4]),
+		})
+		r.saw("sockets")
+		return true
+	}
+	f := strings.Fields(s)
+	if n := len(r.c.Sockets); n > 0 && len(f) == 4 && f[0] == "UDP" && isNumber(f[1]) {
+		r.c.Sockets[n-1].UDP = number(f[1])
+		return true
+	}
+	return false
+}
+
 var kernelRelease = regexp.MustCompile(`^[2-9]\.\d+\.\d+\S*$`)
 
 // release takes the output of uname -r.

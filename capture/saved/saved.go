@@ -159,7 +159,7 @@ func (r *reader) understands(s string) bool {
 	}
 	for _, read := range []func(string) bool{
 		r.entry, r.expectation, r.counterRow, r.statRow, r.logLine, r.beginRules, r.setting,
-		r.counted, r.bareNumber, r.network, r.listed, r.release,
+		r.counted, r.bareNumber, r.network, r.sockets, r.listed, r.release,
 	} {
 		if read(s) {
 			return true
@@ -347,6 +347,12 @@ func (r *reader) end() {
 		t.Whole = shown
 	}
 	t.Scope = r.scope()
+	if n := int64(len(t.Entries)); t.Scope == capture.Whole && t.Cut == 0 && n > 0 &&
+		t.Whole > 2*n {
+		// The lines were counted at another moment than that of the listing.
+		r.setCount(t.Whole)
+		t.Whole = n
+	}
 	if t.Scope == capture.Whole && t.Whole == 0 && t.Cut == 0 {
 		t.Whole = int64(len(t.Entries))
 	}

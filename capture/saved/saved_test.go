@@ -278,11 +278,51 @@ func TestRead_Nothing(t *testing.T) {
 	}
 }
 
+// TestRead_Sockets takes what ss -s of old and of new versions tells of the host's own connections.
+func TestRead_Sockets(t *testing.T) {
+	for text, want := range map[string]capture.Sockets{
+		"$ ss -s\nTotal: 178\nTCP:   1102 (estab 43, closed 1051, orphaned 2, synrecv 0, " +
+			"timewait 1047/0), ports 0\nTransport Total     IP        IPv6\nUDP\t  9         5" +
+			"         4\n": {TCP: 51, TimeWait: 1047, Orphaned: 2, UDP: 9},
+		"$ ss -s\nTCP:   12 (estab 3, closed 4, orphaned 0, timewait 1)\n": {TCP: 8, TimeWait: 1},
+	} {
+		c, _, err := Read(File{"ss.txt", []byte(text)})
+		if err != nil || len(c.Sockets) != 1 || c.Sockets[0] != want {
+			t.Errorf("%v: %+v, want %+v, of %s", err, c, want, text)
+		}
+	}
+}
+
+// TestSets reads the header of ipset list.
+func TestSets(t *testing.T) {
+	got := Sets("Name: blocked\nType: hash:net\nNumber of entries: 17\n\nName: none\n" +
+		"Number of entries: x\n")
+	if len(got) != 1 || got["blocked"] != 17 {
+		t.Errorf("%v", got)
+	}
+}
+
+// FuzzSets reads any listing.
+func FuzzSets(f *testing.F) {
+	f.Add("Name: a\nNumber of entries: 3\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		for name := range Sets(text) {
+			if name == "" {
+				t.Errorf("a set without a name in %q", text)
+			}
+		}
+	})
+}
+
 // FuzzRead reads any text: it neither panics nor keeps an entry without addresses.
 func FuzzRead(f *testing.F) {
 	f.Add(strings.Join(table(4), " use=1\n"))
 	f.Add("$ conntrack -S\ncpu=0 drop=1\n")
 	f.Add("*filter\n-A INPUT -j DROP\n# nft list ruleset\ntable ip x {\n")
+	f.Add("$ ss -s\nTCP: 12 (estab 3, closed 4, orphaned 0, timewait 1)\nUDP\t9 5 4\n")
+	f.Add("1 l3proto = 2 proto=17 src=192.0.2.1 dst=192.0.2.2 sip/audio\n")
+	f.Add("[ 1.5] nf_conntrack: table full, dropping packet\n__ratelimit: 3 callbacks suppressed")
+	f.Add("$ awk '{print $4}' | sort | uniq -c\n 12 TIME_WAIT\n$ nstat\nUdpInErrors 3 0.0\n")
 	f.Add("entries a b c d e f g h i\n00000000 00000000\n")
 	f.Add("> $ cat /proc/sys/net/netfilter/nf_conntrack_{a,b{c,d}}\n> 1\n")
 	f.Fuzz(func(t *testing.T, text string) {
@@ -320,7 +360,8 @@ TCP 6 899 established src = 192.0.2.7 DST = 192.0.2.1 sport = 22 dport = 50001 s
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Log.TableFull != 1 || c.Table.Whole != 4211 || *c.Sizes.Max != 65000 ||
+	if c.Log.TableFull != 1 || c.Table.Whole != 1 || *c.Sizes.Count != 4211 ||
+		*c.Sizes.Max != 65000 ||
 		c.Settings[kernels.Prefix+"tcp_timeout_established"] != "900" {
 		t.Errorf("log %+v, whole %d, settings %v", c.Log, c.Table.Whole, c.Settings)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,7 +20,7 @@ func captureCommand() *cobra.Command {
 	var o hostcapture.Options
 	var out string
 	var from []string
-	var show, prefixes bool
+	var show, prefixes, comments bool
 	cmd := &cobra.Command{
 		Use:   "capture",
 		Short: "keep what is known of this host's table in a file, without its addresses",
@@ -29,10 +30,11 @@ sizes, timeouts, counters at both ends of the watch, the number of entries once 
 keyed hash, so that these are a fair sample.
 
 It only reads: it loads no module, sets nothing and listens to no events. No address leaves:
-addresses become pseudonyms, the same in entries and rules, and comments in rules are left out.
+addresses become pseudonyms, the same in entries and rules, and comments in rules are left out
+unless --comments keeps them.
 Give the file a look with --show.
 
-  ctload capture                           a minute's watch into HOST-DATE.ctcap
+  ctload capture                           a minute's watch into table-DATE.ctcap
   ctload capture --watch 10s --show        print what the file would hold
   ctload capture --from table.txt --from stats.txt -o old.ctcap`,
 		Args: takesNothing,
@@ -54,6 +56,7 @@ Give the file a look with --show.
 			if err != nil {
 				return host(err)
 			}
+			pseudonyms.Comments = comments
 			pseudonyms.Hide(c)
 			for _, problem := range c.Problems {
 				fmt.Fprintf(cmd.ErrOrStderr(), "not read: %s\n", problem)
@@ -76,12 +79,15 @@ Give the file a look with --show.
 	flags.VarP(textFlag(&out, "file", "web1.ctcap"), "output", "o", "write to this file")
 	flags.Var(durationFlag(&o.Watch).withDefault("60s"), "watch",
 		"how long to read the number of entries, once a second")
-	flags.Var(countFlag(&o.Entries, 0, capture.MostEntries).withDefault("20000"), "entries",
+	flags.Var(countFlag(&o.Entries, 0, capture.MostEntries).
+		withDefault(strconv.Itoa(hostcapture.DefaultEntries)), "entries",
 		"entries to read from each of the two listings; 0: none")
 	flags.BoolVar(&o.WithoutRoot, "without-root", false,
 		"read only what every user may read: no entries, no rules, no log")
 	flags.BoolVar(&prefixes, "prefixes", false,
 		"give addresses of one network pseudonyms of one network")
+	flags.BoolVar(&comments, "comments", false,
+		"keep comments and log prefixes of rules, without their addresses")
 	flags.BoolVar(&show, "show", false, "print what the file would hold, as JSON")
 	flags.Var(namesFlag(&from, "table.txt"), "from",
 		"read outputs that were saved instead of this host; may be repeated")
