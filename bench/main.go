@@ -203,6 +203,10 @@ const (
 	chain c { type filter hook forward priority 0; ct state new accept; }
 }
 `
+	trackInput = `table ip bench {
+	chain c { type filter hook input priority 0; ct state new accept; }
+}
+`
 	dropAtFar = `table netdev bench {
 	chain c { type filter hook ingress device link priority 0; ip protocol tcp drop; }
 }

@@ -28,6 +28,7 @@ var roles = map[string]func(ctx context.Context, args []string, stdout io.Writer
 	"serve":        serve,
 	"connect-loop": connectLoop,
 	"sample":       sample,
+	"capture":      takeCapture,
 }
 
 // generate reads a spec and writes a result.

@@ -35,6 +35,7 @@ func (l *lab) rows() []row {
 	return []row{
 		l.http(), l.tcp(), l.synDropped(), l.synTracked(), l.udp(), l.handshake(), l.memory(),
 		l.pacing(1000), l.pacing(10_000), l.pacing(50_000), l.sampling(),
+		l.capturing(), l.captureCost(),
 	}
 }
 
