@@ -73,6 +73,9 @@ library: modules deps build userns library-deps ## run every shipped experiment
 		[ $$got = $$want ] || tail -n 20 bin/library/$$name.log; \
 	done; printf '%-24s %4d s\n' 'all of them' $$(($$(date +%s) - all)); \
 	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+	@# Synthetic productions, captured and replayed.
+	CTLOAD_LONG=1 $(GO) test ./cmd/ctload -run '^Test(Productions|Capture_)' -parallel 4 \
+		-timeout 30m
 
 .PHONY: test-short
 test-short: build ## the tests that need neither virtual machines nor a network
