@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 )
@@ -24,23 +25,11 @@ func TestImport_DoesWhatItWouldThere(t *testing.T) {
 		"istio.v4":     `\[60:\d+\] -A ISTIO_IN_REDIRECT -p tcp -j REDIRECT --to-ports 15006`,
 
 		"before.rules user.rules": `\[60:\d+\] -A ufw-user-input -p tcp .*--dport 80 -j ACCEPT`,
+		"csf.v4 csf.ipset":        `\[60:\d+\] -A INPUT ! -i lo .* --dport 80 -j ACCEPT`,
 	} {
 		t.Run(files, func(t *testing.T) {
 			t.Parallel()
-			args := []string{"import"}
-			for name := range strings.FieldsSeq(files) {
-				path, err := filepath.Abs(filepath.Join("../../scenarios/testdata/imports", name))
-				if err != nil {
-					t.Fatal(err)
-				}
-				args = append(args, path)
-			}
-			o := ctload(t, time.Minute, args...)
-			if o.status != statusOK {
-				t.Fatal(o.stderr)
-			}
-			text := strings.NewReplacer("requests: 5000", "requests: 60",
-				"concurrency: 200", "concurrency: 6").Replace(o.stdout)
+			text := imported(t, strings.Fields(files)...)
 			o, folder := measuredRun(t, 5*time.Minute, experiment(t, text), "--driver", "netns")
 			if o.status != statusOK {
 				t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
@@ -50,14 +39,58 @@ func TestImport_DoesWhatItWouldThere(t *testing.T) {
 			if trial.Verdict != results.Clean || trial.Accounting.Failed != 0 {
 				t.Errorf("%s: %s", trial.Verdict, trial.Sentence)
 			}
-			read, err := os.ReadFile(filepath.Join(folder, trial.Folder, results.FileReadback))
-			if err != nil {
-				t.Fatal(err)
-			}
-			plain := strings.ReplaceAll(strings.ReplaceAll(string(read), `\n`, "\n"), `\"`, `"`)
-			if !regexp.MustCompile(passes).MatchString(plain) {
-				t.Errorf("no rule has counted as %s:\n%s", passes, plain)
-			}
+			counted(t, filepath.Join(folder, trial.Folder), passes)
 		})
 	}
+}
+
+// imported returns the experiment of files of the package scenarios, with a short load.
+func imported(t *testing.T, names ...string) string {
+	t.Helper()
+	args := []string{"import"}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".ipset") {
+			hosttest.Need(t, "ipset")
+		}
+		path, err := filepath.Abs(filepath.Join("../../scenarios/testdata/imports", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, path)
+	}
+	o := ctload(t, time.Minute, args...)
+	if o.status != statusOK {
+		t.Fatal(o.stderr)
+	}
+	return strings.NewReplacer("requests: 5000", "requests: 60",
+		"concurrency: 200", "concurrency: 6").Replace(o.stdout)
+}
+
+// counted expects a line of the rules that a trial read back after its load, with its counters.
+func counted(t *testing.T, trial, line string) {
+	t.Helper()
+	read, err := os.ReadFile(filepath.Join(trial, results.FileReadback))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := strings.NewReplacer(`\n`, "\n", `\"`, `"`).Replace(string(read))
+	if !regexp.MustCompile(line).MatchString(plain) {
+		t.Errorf("no rule has counted as %s:\n%s", line, plain)
+	}
+}
+
+// TestImport_DeniesTheClient puts the lab's client into the set that CSF denies: its rule drops the
+// whole load.
+func TestImport_DeniesTheClient(t *testing.T) {
+	labtest.Need(t)
+	text := strings.NewReplacer("203.0.113.77", "${client.address}", "requests: 60", "requests: 6",
+		"timeout: 10s", "timeout: 1s").
+		Replace(imported(t, "csf.v4", "csf.ipset"))
+	o, folder := measuredRun(t, 5*time.Minute, experiment(t, text), "--driver", "netns")
+	trial := labtest.Counted(decode(t, o.stdout)).Scenarios[0].Trials[0]
+	if trial.Load.Done() != 0 || trial.Conntrack.Peak != 0 {
+		t.Errorf("exit status %d, %s: %s\n%s", o.status, trial.Verdict, trial.Sentence, o.stderr)
+	}
+	counted(t, filepath.Join(folder, trial.Folder),
+		`\[[1-9]\d+:\d+\] -A DENYIN -m set --match-set chain_DENY src -j DROP`)
 }

@@ -19,23 +19,36 @@ import (
 	"github.com/ctload/ctload/internal/labtest"
 )
 
-// process is one that carries a test's mark in its environment, in whatever namespace it lives.
+// process is one that carries a test's mark in its environment, in whatever namespace it lives, or
+// one in the sandbox of such a process: a libvirt daemon starts machines with an environment of
+// their own.
 type process struct {
 	pid     int
 	command string
 }
 
-// marked returns the processes whose environment has mark.
+// marked returns the processes whose environment has mark, and all others of their sandboxes.
 func marked(t *testing.T, mark string) []process {
 	t.Helper()
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var list []process
+	space := func(dir string) string { // of process ids
+		link, _ := os.Readlink(filepath.Join(dir, "ns/pid"))
+		return link
+	}
+	carries, sandboxes := map[string]bool{}, map[string]bool{}
 	for _, dir := range dirs {
 		environment, err := os.ReadFile(filepath.Join(dir, "environ"))
-		if err != nil || !strings.Contains(string(environment), mark) {
+		if err == nil && strings.Contains(string(environment), mark) {
+			carries[dir], sandboxes[space(dir)] = true, true
+		}
+	}
+	delete(sandboxes, space("/proc/self"))
+	var list []process
+	for _, dir := range dirs {
+		if !carries[dir] && !sandboxes[space(dir)] {
 			continue
 		}
 		pid, _ := strconv.Atoi(filepath.Base(dir))

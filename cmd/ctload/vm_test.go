@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -39,6 +40,47 @@ func TestVMOnDaemon(t *testing.T) {
 		lookingAround{text: fmt.Sprintf(small, 1), args: []string{"--connect", h.URI()},
 			environment: []string{"XDG_STATE_HOME=" + state}}.test(t)
 	})
+}
+
+// TestVM_WithoutDaemon kills the daemon of a lab that is up: the lab ends at once, names the loss,
+// and leaves nothing.
+func TestVM_WithoutDaemon(t *testing.T) {
+	labtest.Need(t)
+	runtime, err := os.MkdirTemp("/tmp", "ctload-vm-") // a short path, for the socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(runtime) })
+	mark := "CTLOAD_TEST=" + runtime
+	cmd := command(t, "vm", "up", experiment(t, fmt.Sprintf(small, 1)))
+	cmd.Env = append(os.Environ(), mark, "XDG_RUNTIME_DIR="+runtime)
+	var said hosttest.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	said.WaitFor(t, "is up", 5*time.Minute)
+	killed := 0
+	for _, p := range marked(t, mark) {
+		if strings.Contains(p.command, "libvirtd -f ") {
+			killed++
+			if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if killed == 0 {
+		t.Fatalf("no daemon: %v", marked(t, mark))
+	}
+	began := time.Now()
+	// It was silent for 90 s before it noticed.
+	o := wait(t, cmd, 45*time.Second, &said, &said)
+	t.Logf("ended %.1f s after the daemon", time.Since(began).Seconds())
+	if o.status != statusHost || !strings.Contains(o.stderr, "libvirt") {
+		t.Errorf("exit status %d, want %d and the daemon\n%s", o.status, statusHost, o.stderr)
+	}
+	noneLeft(t, mark)
 }
 
 // lookingAround is a lab to inspect.
