@@ -79,16 +79,31 @@ func (e Entry) Flow(topology Topology, c *Configuration, family Family, port uin
 	if flow.Protocol == "icmp" && family == IPv6 {
 		flow.Protocol = "icmpv6"
 	}
+	flow.Lab = topology.LabValues()
+	six := family.suffix()
+	switch {
+	case e.Crafted || e.Probe == "" && e.Generator.Fact().Crafted: // from addresses of no host
+	case e.Sources.Count > 1:
+		flow.From = flow.Lab[nodeClient+".network"+six]
+	default:
+		flow.From = flow.Lab[cmp.Or(e.From, nodeClient)+".address"+six]
+	}
 	translated := c.NAT == DNAT || c.NAT == Redirect // to the DUT, for the rules to lead on
-	flow.To = "${dut.client.address" + family.suffix() + "}"
+	flow.To = flow.Lab["dut.client.address"+six]
 	switch {
 	case e.From == nodeDUT && e.Target == nodeDUT:
 		flow.Local, flow.Loopback = true, true
+		own := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		if family == IPv6 {
+			own = netip.IPv6Loopback()
+		}
+		flow.To = netip.PrefixFrom(own, own.BitLen())
+		flow.From = flow.To
 	case e.From == nodeDUT:
-		flow.Local, flow.In, flow.Out, flow.To = true, nil, in(nodeServer), ""
+		flow.Local, flow.In, flow.Out, flow.To = true, nil, in(nodeServer), netip.Prefix{}
 	case topology.Kind == Router && e.Target != nodeDUT && !translated:
 		flow.Through, flow.Out = true, in(nodeServer)
-		flow.To = "${" + e.Target + ".address" + family.suffix() + "}"
+		flow.To = flow.Lab[e.Target+".address"+six]
 	}
 	return flow
 }
@@ -105,6 +120,7 @@ func guideRules(p *problems, n *node, r *Resolved, topology Topology) {
 	guideDirections(p, f, r, topology)
 	guideLoad(p, f, r, topology, at)
 	guideInterfaces(p, f, r, topology)
+	guideElsewhere(p, f, r, topology)
 	guideLeads(p, f, r, topology, at)
 	guideExemptNAT(p, f, r, topology)
 	guideNothingTracked(p, n, &r.DUT)
@@ -127,6 +143,9 @@ func aboutRule(r *rules.Rule, topology Topology, c *Configuration) (list []rules
 			e.From = nodeDUT
 			list = append(list, e.flows(topology, c)...)
 		}
+	}
+	for i := range list { // whatever addresses the rule names
+		list[i].From, list[i].To = netip.Prefix{}, netip.Prefix{}
 	}
 	return list
 }
@@ -260,6 +279,42 @@ func guideInterfaces(p *problems, f firewall, r *Resolved, topology Topology) {
 						"rule translates what leaves through %s, which leads to the clients; "+
 						"interfaces: {%s: server, %s: client} exchanges the cards",
 						client, client, names[nodeServer])
+				}
+			}
+		}
+	}
+}
+
+// guideElsewhere warns of rules that would accept or lead on the load, but are about addresses that
+// no node of the lab has.
+func guideElsewhere(p *problems, f firewall, r *Resolved, topology Topology) {
+	told := map[string]bool{}
+	for _, e := range r.Workload {
+		for _, flow := range e.flows(topology, &r.DUT) {
+			there := f.Fate(flow)
+			for _, t := range f.Tables {
+				for _, c := range t.Chains {
+					for _, rule := range c.Rules {
+						passes := rule.Verdict == "ACCEPT" || t.Chain(rule.Verdict) != nil
+						accepts := passes && there.Refused == rules.Surely
+						leads := rule.Target != "" && there.Target == ""
+						if !accepts && !leads || f.from[t] == nil {
+							continue
+						}
+						source, list := f.Elsewhere(flow, t, c, rule)
+						if len(list) == 0 || told[list[0]] || strings.HasPrefix(list[0], "@") {
+							continue
+						}
+						told[list[0]] = true
+						owner := nodeDUT
+						if source {
+							owner = nodeClient
+						}
+						at := f.at(rules.Place{Table: t, Chain: c, Rule: rule}, r.Position)
+						p.warnf(at, "the rule is about %s, and no node of the lab has that address: "+
+							"the load %s does not match; addresses: {%s: %s} gives it to one",
+							list[0], quote(e.Name), strings.TrimSuffix(list[0], "/32"), owner)
+					}
 				}
 			}
 		}
@@ -419,9 +474,10 @@ func guideExemptNAT(p *problems, f firewall, r *Resolved, topology Topology) {
 					if flow.Local {
 						continue
 					}
-					flow.Through, flow.Out, flow.To = false, nil, "${dut.client.address}"
+					flow.Through, flow.Out = false, nil
+					flow.To = flow.Lab["dut.client.address"]
 					if flow.Family == rules.IPv6 {
-						flow.To = "${dut.client.address6}"
+						flow.To = flow.Lab["dut.client.address6"]
 					}
 					exempt := f.Fate(flow)
 					flow.Tracked = true

@@ -3,6 +3,7 @@ package rules
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -34,14 +35,20 @@ type Flow struct {
 	// In and Out are the names of the interfaces where it comes in and leaves, each by all of its
 	// names; empty where they are not known: any name then fits but lo.
 	In, Out []string
-	// To is the placeholder of its destination address, as ${server.address}; empty where it is not
-	// known.
-	To string
+	// From and To hold its addresses: a network where one flow has this and one that; invalid where
+	// they are not known.
+	From, To netip.Prefix
+	// Lab holds the values of placeholders for addresses and networks, as client.network.
+	Lab map[string]netip.Prefix
 }
 
 // Answer returns an answer to a flow that does not leave its node with a route of its own.
 func (f Flow) Answer() Flow {
-	f.Reply, f.In, f.Out, f.To = !f.Reply, f.Out, f.In, ""
+	f.Reply, f.In, f.Out = !f.Reply, f.Out, f.In
+	f.From, f.To = f.To, f.From
+	if f.Through { // they may be translated
+		f.From, f.To = netip.Prefix{}, netip.Prefix{}
+	}
 	if !f.Through && !f.Loopback {
 		f.Local = !f.Local
 	}
@@ -139,7 +146,7 @@ func (f Fate) Port(given uint16) (port uint16, own bool) {
 }
 
 // Destination returns where a target of destination NAT (see [Rule.Target]) leads a packet to a
-// port: an address, or "" for the node with the rules, and a port.
+// port: an address, or "" for the node with the rules (by its loopback addresses too), and a port.
 func Destination(target string, given uint16) (address string, port uint16) {
 	if target == keptPort {
 		return "", given
@@ -152,7 +159,11 @@ func Destination(target string, given uint16) (address string, port uint16) {
 			address, given = target[:at], low
 		}
 	}
-	return strings.Trim(address, "[]"), given
+	address = strings.Trim(address, "[]")
+	if own, err := netip.ParseAddr(address); err == nil && own.IsLoopback() {
+		return "", given
+	}
+	return address, given
 }
 
 // hooks returns the hooks that a packet passes, in order.

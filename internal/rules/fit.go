@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +28,8 @@ func (w *walker) fit(t *Table, r *Rule) Fit {
 	leaves := slices.Contains([]string{"output", "forward", "postrouting"}, w.hook)
 	return min(whole,
 		w.interfaces(r.In, f.In, comes), w.interfaces(r.Out, f.Out, leaves),
-		r.targets.fit(w.address),
+		r.targets.fit(func(given string) Fit { return t.element(given, f.within(f.To)) }),
+		r.sources.fit(func(given string) Fit { return t.element(given, f.within(f.From)) }),
 		r.families.fit(func(family string) Fit {
 			name := strings.TrimSuffix(strings.Replace(family, "ipv", "ip", 1), "4")
 			return sure(name == f.Family)
@@ -41,21 +43,68 @@ func (w *walker) fit(t *Table, r *Rule) Fit {
 		r.States.fit(w.state))
 }
 
-// address judges a destination address that a rule names. Those of the lab are known by their
-// placeholders alone.
-func (w *walker) address(given string) Fit {
-	given = strings.TrimSuffix(strings.TrimSuffix(given, "/32"), "/128")
-	switch {
-	case slices.Contains(anywhere, given):
+// within returns how to judge an address, or a network, that a rule names: whether it holds one of
+// the flow's addresses.
+func (f Flow) within(own netip.Prefix) func(given string) Fit {
+	return func(given string) Fit {
+		network, known := f.network(given)
+		switch {
+		case slices.Contains(anywhere, given):
+			return Surely
+		case !own.IsValid() || !known:
+			return Maybe
+		case !network.Overlaps(own):
+			return Never
+		case network.Bits() > own.Bits():
+			return Maybe
+		}
 		return Surely
-	case w.flow.To == "" || !strings.HasPrefix(given, "${") || strings.Contains(given, "/"):
-		return Maybe
 	}
-	return sure(given == w.flow.To)
+}
+
+// network reads ADDRESS, ADDRESS/BITS, or the same with a placeholder.
+func (f Flow) network(given string) (network netip.Prefix, known bool) {
+	host, bits, masked := strings.Cut(given, "/")
+	word, isWord := strings.CutPrefix(host, "${")
+	if isWord {
+		network, known = f.Lab[strings.TrimSuffix(word, "}")]
+	} else if address, err := netip.ParseAddr(host); err == nil {
+		network, known = netip.PrefixFrom(address, address.BitLen()), true
+	}
+	if masked && known {
+		length, err := strconv.Atoi(bits)
+		if err != nil {
+			return netip.Prefix{}, false
+		}
+		network, err = network.Addr().Prefix(length)
+		known = err == nil
+	}
+	return network, known
 }
 
 // anywhere are networks with every address.
 var anywhere = []string{"0.0.0.0/0", "0/0", "::/0"}
+
+// Elsewhere returns the addresses and networks that keep a flow from meeting a rule, whose other
+// conditions it may meet: none of them holds the flow's addresses.
+func (s Ruleset) Elsewhere(f Flow, t *Table, c *Chain, r *Rule) (source bool, addresses []string) {
+	w := walker{flow: f, hook: c.Hook}
+	bare := *r
+	bare.sources, bare.targets = Values{}, Values{}
+	if w.fit(t, &bare) == Never {
+		return false, nil
+	}
+	for _, side := range []struct {
+		own   netip.Prefix
+		given Values
+	}{{f.To, r.targets}, {f.From, r.sources}} {
+		judge := func(given string) Fit { return t.element(given, f.within(side.own)) }
+		if !side.given.Negated && side.given.fit(judge) == Never {
+			return side.own == f.From, side.given.List
+		}
+	}
+	return false, nil
+}
 
 func sure(holds bool) Fit {
 	if holds {

@@ -481,7 +481,7 @@ func (r *Rule) option(o option) {
 		if o.name == "destination" {
 			r.targets = values
 		} else {
-			r.other = r.other || o.negated || !slices.Contains(anywhere, first.Text)
+			r.sources = values
 		}
 		r.Loads = min(r.Loads*len(values.List), maxLoads)
 		for _, address := range values.List {

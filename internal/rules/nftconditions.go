@@ -80,7 +80,7 @@ var (
 	// readKeys are the fields of packets that fields of a rule hold.
 	readKeys = []string{
 		"tcp dport", "tcp sport", "udp dport", "udp sport", "th dport", "th sport", "ip protocol",
-		"ip6 nexthdr", "ip daddr", "ip6 daddr", "meta l4proto", "meta protocol",
+		"ip6 nexthdr", "ip daddr", "ip6 daddr", "ip saddr", "ip6 saddr", "meta l4proto", "meta protocol",
 		"meta nfproto", "ct state",
 	}
 )
@@ -119,6 +119,8 @@ func (r *nftRule) field(i int) *Values {
 		return &r.States
 	case next == "daddr":
 		return &r.targets
+	case next == "saddr":
+		return &r.sources
 	case next == "nfproto", next == "protocol" && word == "meta":
 		return &r.families
 	default:

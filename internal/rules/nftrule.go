@@ -153,8 +153,10 @@ func (r *nftRule) note(i int) {
 		r.SYN = len(syn.List) == 1 && syn.Has("syn")
 		r.notSYN = syn.Negated && slices.Equal(syn.List, []string{"syn"})
 		r.Partial = r.Partial || !r.SYN
-	case "daddr":
-		r.targets = r.values(i + 1)
+	case "daddr", "saddr":
+		if before := r.at(i - 1); before == IPv4 || before == IPv6 {
+			*r.field(i - 1) = r.values(i + 1)
+		}
 	case "notrack":
 		r.Notrack = true
 	case "limit", "quota", "frag", "exthdr":

@@ -133,6 +133,7 @@ type Rule struct {
 	Target    string
 	SourceNAT *Translation // what it makes of sources; nil: it leaves them
 
+	sources Values // addresses
 	targets Values // addresses of the destination
 	notSYN  bool   // it leaves out the first packets of TCP, as ! --syn
 

@@ -10,8 +10,8 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// The lab's addresses. Each link is a /16 and a /64 of its own; nothing routes them elsewhere. The
-// DUT is host 1, load nodes follow from 2. In the upper half of the client link each client owns
+// The lab's addresses (see [scenarios.LabAddress]). In the upper half of the client link each client
+// owns
 // 4096 further source addresses, which the DUT reaches by way of its first address: for an IPv6
 // address of a local route alone, Linux answers no neighbour. Strangers, the sources of crafted
 // packets, are in the ranges set apart for measurements (RFC 2544, RFC 5180). Each client has a
@@ -22,13 +22,13 @@ const (
 	serverLink = "server"
 )
 
-var linkNumber = map[string]int{ClientLink: 77, serverLink: 78}
+const (
+	dutHost   = scenarios.DUTHost
+	firstHost = scenarios.FirstHost
+)
 
 func address(family scenarios.Family, link string, host int) string {
-	if family == scenarios.IPv6 {
-		return fmt.Sprintf("fd00:%d::%x", linkNumber[link], host)
-	}
-	return fmt.Sprintf("10.%d.0.%d", linkNumber[link], host)
+	return scenarios.LabAddress(family, link, host).String()
 }
 
 // furtherEach is the number of further addresses of a client.
@@ -44,11 +44,7 @@ func furtherRange(family scenarios.Family, client int) string {
 }
 
 func furtherAddress(family scenarios.Family, client, n int) string {
-	host := 1<<15 + client*furtherEach + n
-	if family == scenarios.IPv6 {
-		return fmt.Sprintf("fd00:%d::%x", linkNumber[ClientLink], host)
-	}
-	return fmt.Sprintf("10.%d.%d.%d", linkNumber[ClientLink], host>>8, host&0xff)
+	return address(family, ClientLink, 1<<15+client*furtherEach+n)
 }
 
 // further returns n of a client's further addresses, in the generators' notation.
@@ -97,10 +93,7 @@ func strangers(family scenarios.Family, client, clients, n int) string {
 }
 
 func subnet(family scenarios.Family, link string) string {
-	if family == scenarios.IPv6 {
-		return fmt.Sprintf("fd00:%d::/64", linkNumber[link])
-	}
-	return fmt.Sprintf("10.%d.0.0/16", linkNumber[link])
+	return scenarios.LabNetwork(family, link).String()
 }
 
 // port returns where the node with that host number is attached to a link.
@@ -134,8 +127,6 @@ func port(topology scenarios.Topology, link string, host int) vm.Port {
 	}
 	return p
 }
-
-const dutHost = 1
 
 // DUTPorts returns where the DUT is attached: one link in the server topology, two in the router's.
 func DUTPorts(topology scenarios.Topology, dut scenarios.Configuration) []vm.Port {

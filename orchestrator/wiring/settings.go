@@ -43,27 +43,13 @@ func placeholders(topology scenarios.Topology, dut scenarios.Configuration) map[
 	values := map[string]string{}
 	for link, name := range dut.Interfaces(topology) {
 		values[link+".interface"] = name
-		for _, family := range topology.Families {
-			suffix := ""
-			if family == scenarios.IPv6 {
-				suffix = "6"
-			}
-			values[link+".network"+suffix] = subnet(family, link)
-			for n := range nodesOn(topology, link) {
-				values[nodeName(link, n)+".address"+suffix] = address(family, link, firstHost+n)
-			}
-			values["dut."+link+".address"+suffix] = address(family, link, dutHost)
+	}
+	for word, prefix := range topology.LabValues() {
+		if values[word] = prefix.String(); prefix.IsSingleIP() {
+			values[word] = prefix.Addr().String()
 		}
 	}
 	return values
-}
-
-// nodesOn returns the number of load nodes on a link, which has their name.
-func nodesOn(topology scenarios.Topology, link string) int {
-	if link == serverLink {
-		return topology.Servers
-	}
-	return topology.Clients
 }
 
 // Fault returns the form of an action that an agent understands.

@@ -273,9 +273,6 @@ func LoadNodes(topology scenarios.Topology) []vm.LoadNode {
 // DUT is the DUT's name where the language names nodes.
 const DUT = "dut"
 
-// firstHost is the host number of the first load node on a link.
-const firstHost = dutHost + 1
-
 // nodeName returns client for the first client, client2 and so on for others.
 func nodeName(kind string, index int) string {
 	if index == 0 {
