@@ -32,8 +32,12 @@ func filesBeside(experiment string) *files {
 	return &files{folder: filepath.Dir(experiment), texts: map[string]string{}}
 }
 
-// read returns the text of a file with the line ends of Unix.
-func (f *files) read(path string) (string, error) {
+// read returns the text of a file that an experiment names, with the line ends of Unix.
+func (f *files) read(path string) (string, error) { return f.readAny(path, false) }
+
+// readAny reads a file; the user may also name a pipe, as <(iptables-save), which an experiment, of
+// whatever author, may not: its other end may never write.
+func (f *files) readAny(path string, named bool) (string, error) {
 	if text, ok := f.texts[path]; ok {
 		return text, nil
 	}
@@ -45,7 +49,7 @@ func (f *files) read(path string) (string, error) {
 		place = filepath.Join(f.folder, path)
 	}
 	info, err := os.Stat(place)
-	if err == nil && !info.Mode().IsRegular() {
+	if err == nil && !info.Mode().IsRegular() && (!named || info.IsDir()) {
 		err = errors.New("it is not a regular file")
 	}
 	if err != nil {
@@ -180,6 +184,8 @@ func (e *Experiment) SetFiles(paths map[string][]string) ([]Warning, error) {
 			if e.problems.files.folder != "." {
 				path, _ = filepath.Abs(path) // fails only without a working folder
 			}
+			// What cannot be read is told where its text is asked for.
+			_, _ = e.problems.files.readAny(path, true)
 			names.items = append(names.items, &node{kind: scalar, at: at, text: path})
 		}
 		file := &node{kind: mapping, at: at, entries: []entry{{"file", at, names}}}

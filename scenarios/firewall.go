@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/rules"
 )
 
@@ -119,7 +120,7 @@ func guideRules(p *problems, n *node, r *Resolved, topology Topology) {
 	}
 	guideDirections(p, f, r, topology)
 	guideLoad(p, f, r, topology, at)
-	guideInterfaces(p, f, r, topology)
+	guideInterfaces(p, n, f, r, topology)
 	guideElsewhere(p, f, r, topology)
 	guideLeads(p, f, r, topology, at)
 	guideExemptNAT(p, f, r, topology)
@@ -246,8 +247,8 @@ func guideRefused(
 		there.Refusing, quote(e.Name), what)
 }
 
-// guideInterfaces warns of rules about interfaces that the DUT does not have.
-func guideInterfaces(p *problems, f firewall, r *Resolved, topology Topology) {
+// guideInterfaces warns of rules and sysctls about interfaces that the DUT does not have.
+func guideInterfaces(p *problems, n *node, f firewall, r *Resolved, topology Topology) {
 	names := r.DUT.Interfaces(topology)
 	known, words := []string{"lo"}, []string{}
 	for _, card := range ownCards {
@@ -257,6 +258,17 @@ func guideInterfaces(p *problems, f firewall, r *Resolved, topology Topology) {
 		}
 	}
 	told := map[string]bool{}
+	for _, s := range r.DUT.Sysctl {
+		name := kernels.InterfaceOf(s.Key)
+		setup := len(r.DUT.Setup) > 0 // it may make one
+		if name == "" || s.Optional || setup || told[name] || slices.Contains(known, name) {
+			continue
+		}
+		told[name] = true
+		p.warnf(n.get("sysctl").keyPlace(s.Key), "the DUT has no interface %s: it has %s; its "+
+			"kernel has no %s. interfaces: {%s: client} gives its card that name",
+			quote(name), strings.Join(words, " and "), s.Key, name)
+	}
 	for _, t := range f.Tables {
 		for _, c := range t.Chains {
 			for _, rule := range c.Rules {

@@ -138,6 +138,40 @@ func TestRules_WarnByMeaning(t *testing.T) {
 				`x.yaml:8:17: the DUT has no interface "wan0": it has eth0 (client)`,
 			},
 		},
+		"another address of the DUT": {
+			key: "rules",
+			text: "*filter\n:INPUT DROP [0:0]\n-A INPUT -d 203.0.113.5/32 -p tcp --dport 80 -j " +
+				"ACCEPT\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\nCOMMIT",
+			want: []string{
+				"refuses the load", "x.yaml:8:5: the rule is about 203.0.113.5/32, and no node of " +
+					"the lab has that address: the load \"tcp\" does not match; addresses: " +
+					"{203.0.113.5: dut}",
+			},
+		},
+		"addresses of other clients, in a chain": {
+			key: "nft",
+			text: "table ip t {\n chain office { tcp dport 80 accept; }\n chain i { type filter " +
+				"hook input priority 0; policy drop;\n  ip saddr { 192.168.7.0/24 } ct state new " +
+				"jump office\n  ct state established accept\n }\n}",
+			want: []string{"refuses the load", "addresses: {192.168.7.0/24: client}"},
+		},
+		"an address that is led on": {
+			topology: "router", key: "rules",
+			text: stateful + "*nat\n-A PREROUTING -d 203.0.113.5 -p tcp --dport 80 -j DNAT " +
+				"--to-destination ${server.address}\nCOMMIT",
+			want: []string{"the rule is about 203.0.113.5, and"},
+		},
+		"addresses of the lab": {
+			topology: "router", key: "rules",
+			text: "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -s 10.0.0.0/8 -d ${server.network} -m " +
+				"conntrack --ctstate NEW -j ACCEPT\n-A FORWARD -d ${client.address} -j ACCEPT\n" +
+				"COMMIT",
+		},
+		"its loopback": {
+			key: "rules",
+			text: stateful + "*nat\n-A PREROUTING -p tcp --dport 80 -j DNAT --to-destination " +
+				"127.0.0.1:8080\nCOMMIT",
+		},
 		"not on another interface": {
 			key:  "rules",
 			text: stateful + "*nat\n-A POSTROUTING ! -o docker0 -j MASQUERADE\nCOMMIT",

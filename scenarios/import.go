@@ -28,32 +28,37 @@ func Import(paths []string) (Imported, error) {
 	f := filesBeside("./import")
 	i := importer{texts: map[string]string{}}
 	for _, path := range paths {
-		text, err := f.read(path)
+		text, err := f.readAny(path, true)
 		if err != nil {
 			return Imported{}, invalidf(err, "reading %s: %v", path, fileError(err))
 		}
-		key := kindOf(path, text)
-		switch key {
-		case "":
+		if !i.take(path, text) {
 			return Imported{}, invalidf(nil, "%s is none of the texts that ctload imports: "+
 				"iptables-save, ip6tables-save, nft, ipset save, ipvsadm -S, sysctl.d, modprobe.d",
 				path)
-		case "commands":
-			key = "rules"
-			if strings.Contains(text, "ip6tables") {
-				key = "rules6"
-			}
-			text = i.commands(path, text)
-		case "sysctl":
-			text = i.sysctls(path, text)
 		}
-		i.note("%s is read as %s", path, key)
-		i.texts[key] += strings.TrimSuffix(text, "\n") + "\n"
-	}
-	for _, key := range rulesKeys {
-		i.texts[key] = assembled(ruleFamilies[familyOf(key)], i.texts[key])
 	}
 	return i.experiment()
+}
+
+// take adds the text of a file, and reports whether it is one that the importer knows.
+func (i *importer) take(path, text string) bool {
+	key := kindOf(path, text)
+	switch key {
+	case "":
+		return false
+	case "commands":
+		key = "rules"
+		if strings.Contains(text, "ip6tables") {
+			key = "rules6"
+		}
+		text = i.commands(path, text)
+	case "sysctl":
+		text = i.sysctls(path, text)
+	}
+	i.note("%s is read as %s", path, key)
+	i.texts[key] += strings.TrimSuffix(text, "\n") + "\n"
+	return true
 }
 
 var (
@@ -104,8 +109,10 @@ type importer struct {
 	notes []string
 }
 
+// note adds a sentence of one line, whatever line ends the names of files have.
 func (i *importer) note(format string, args ...any) {
-	i.notes = append(i.notes, fmt.Sprintf(format, args...))
+	words := strings.Fields(fmt.Sprintf(format, args...))
+	i.notes = append(i.notes, strings.Join(words, " "))
 }
 
 // assembled returns a text of iptables-save in which each table stands once, as ufw has its tables
@@ -212,6 +219,9 @@ func (i *importer) sysctls(path, text string) string {
 
 // experiment writes the experiment.
 func (i *importer) experiment() (Imported, error) {
+	for _, key := range rulesKeys {
+		i.texts[key] = assembled(ruleFamilies[familyOf(key)], i.texts[key])
+	}
 	f := firewall{Ruleset: rules.Read(rules.Texts{
 		IPv4: i.texts["rules"], IPv6: i.texts["rules6"], NFT: i.texts["nft"],
 	})}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 )
 
 // TestImport_WholeFiles imports texts as projects print them, and asks what they do with the load.
@@ -186,6 +188,9 @@ func TestInterfaces_HaveTheNamesOfTheRules(t *testing.T) {
 			"router", keyed("rules", named) + "  interfaces: {wan0: server, lan0: client}\n", "",
 		},
 		"unknown": {"router", keyed("rules", named), `the DUT has no interface "wan0"`},
+		"of a setting": {"router", keyed("sysctl", "net.ipv4.conf.ens3.rp_filter = 0\n"+
+			"-net.ipv4.conf.ens4.rp_filter = 0\nnet.ipv4.conf.eth1.rp_filter = 0") +
+			keyed("rules", stateful), `the DUT has no interface "ens3"`},
 	} {
 		if got := warningsOf(t, test.topology, test.dut, load); !strings.Contains(got, test.want) ||
 			test.want == "" && got != "" {
@@ -203,4 +208,49 @@ func TestInterfaces_HaveTheNamesOfTheRules(t *testing.T) {
 			t.Errorf("%s: %v\nlacks %s", dut, err, want)
 		}
 	}
+}
+
+// FuzzImport makes experiments of any text: the texts of an experiment are those that were taken,
+// and nothing else of it comes from them.
+func FuzzImport(f *testing.F) {
+	for _, want := range wholeFiles {
+		for name := range strings.FieldsSeq(want.files) {
+			text, err := os.ReadFile(filepath.Join("testdata/imports", name))
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(name, string(text))
+		}
+	}
+	f.Add("up.sh", "iptables -t nat -A POSTROUTING -o wan0 -j MASQUERADE\niptables -N x | y\n")
+	f.Add("a", "net.ipv4.ip_forward = 1\nvm.swappiness=1\n")
+	f.Add("m", "options nf_conntrack hashsize=4096\n")
+	f.Add("s\nexperiment: other", "create a hash:ip\nadd a 10.0.0.1\n")
+	f.Fuzz(func(t *testing.T, name, text string) {
+		if strings.ContainsFunc(name+text, func(r rune) bool {
+			return r == utf8.RuneError || unicode.IsControl(r) && r != '\n' && r != '\t'
+		}) {
+			return
+		}
+		i := importer{texts: map[string]string{}}
+		if !i.take(name, text) {
+			return
+		}
+		made, err := i.experiment()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newProblems()
+		top := parse(p, "x.yaml", made.Text)
+		if p.err() != nil || top.get("experiment").text != "imported" {
+			t.Fatalf("%v\n%s", p.err(), made.Text)
+		}
+		for key, taken := range i.texts {
+			if want := plain(taken); strings.TrimSpace(want) != "" &&
+				strings.TrimRight(top.get("dut").get(key).text, "\n") !=
+					strings.TrimRight(want, "\n") {
+				t.Errorf("%s is %q, want %q", key, top.get("dut").get(key).text, want)
+			}
+		}
+	})
 }

@@ -100,6 +100,15 @@ func (s settings) add(text string, at func(column int) Position, from int) {
 		s.errorf(at(0), "a setting must be key=value, not %s", quote(text))
 		return
 	}
+	bare := rules.Typed(trimmed)
+	if len(bare) > 1 && bare[0] == '"' && strings.HasSuffix(bare, `"`) {
+		bare = bare[1 : len(bare)-1]
+	}
+	if bare != trimmed {
+		s.errorf(at(start), "%s has quotes, a dash or a space that the kernel does not understand; "+
+			"write %s", quote(trimmed), bare)
+		return
+	}
 	given := &node{kind: scalar, at: at(0), text: trimmed, lax: lax}
 	if kept, why := asTheKernelReads(key, trimmed); kept != trimmed {
 		s.warnf(at(start+len(kept)), "%s: %s; the kernel takes %s and passes over the rest",

@@ -19,7 +19,17 @@ var sysctlNames string
 var sysctls = sync.OnceValue(func() []string { return strings.Fields(sysctlNames) })
 
 // perInterface matches the name of an interface in a key.
-var perInterface = regexp.MustCompile(`^(net\.ipv[46]\.)(conf|neigh)\.[^.]+\.`)
+var perInterface = regexp.MustCompile(`^(net\.ipv[46]\.)(conf|neigh)\.([^.]+)\.`)
+
+// InterfaceOf returns the interface that a key is about; "" for all others, those of all or default
+// interfaces, and patterns.
+func InterfaceOf(key string) string {
+	m := perInterface.FindStringSubmatch(key)
+	if m == nil || m[3] == "all" || m[3] == "default" || strings.ContainsAny(m[3], "*?[") {
+		return ""
+	}
+	return strings.ReplaceAll(m[3], "/", ".")
+}
 
 // general returns the key of all interfaces, or of the default one, for that of one interface.
 func general(key string) string {

@@ -83,13 +83,18 @@ func (p *iptables) line(text string, at Position, from int) {
 			p.problem(at, "COMMIT without a table: a table begins with *filter, *raw, ...")
 		}
 		p.open = nil
+	case asSaved(text) != "":
+		p.problem(at, "%q is a command line; write %s", text, asSaved(text))
 	case p.open == nil:
 		p.problem(at, "%q is outside of a table: iptables-save text begins a table with *filter, "+
 			"*raw, ... and ends it with COMMIT", text)
 	case strings.HasPrefix(text, "-"), strings.HasPrefix(text, ":"), strings.HasPrefix(text, "["):
-		line := &Line{At: at, Text: text, from: from}
+		line, words := &Line{At: at, Text: text, from: from}, p.split(text, at, from)
 		p.open.Lines = append(p.open.Lines, line)
-		p.run(line, p.split(text, at, from))
+		p.checkTyped(words)
+		p.run(line, words)
+	case Typed(text)[0] == '-':
+		p.checkTyped(p.split(text, at, from))
 	default:
 		p.problem(at, "%q is not a line of iptables-save: those are *table, :CHAIN POLICY, "+
 			"-A CHAIN ..., COMMIT and # comments", text)
@@ -149,12 +154,6 @@ func (p *iptables) split(text string, at Position, from int) []token {
 	end(len(text))
 	if open {
 		p.problem(at, "a double quote is not closed")
-	}
-	for _, w := range words {
-		if dashes := strings.TrimLeft(w.Text, "–—"); dashes != w.Text && !w.Quoted {
-			p.problem(w.At, "%q begins with a dash, and iptables takes only hyphens; write --%s",
-				w.Text, dashes)
-		}
 	}
 	return words
 }

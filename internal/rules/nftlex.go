@@ -75,6 +75,7 @@ func (s *Ruleset) lex(text string) []token {
 			i = end
 		}
 	}
+	s.checkTyped(tokens)
 	return tokens
 }
 

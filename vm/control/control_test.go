@@ -1,8 +1,11 @@
 package control
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
@@ -79,4 +82,29 @@ func TestAttach(t *testing.T) {
 	if _, err := Attach(nil); err == nil {
 		t.Error("no socket was taken for one")
 	}
+}
+
+// FuzzServe sends the lab what any program of the user may send: it answers or hangs up, and ends
+// only when it is asked to.
+func FuzzServe(f *testing.F) {
+	for _, text := range []string{`{"do":"about"}`, `{"do":"down"}`, `{"do":"run","node":"dut",` +
+		`"command":{"argv":["echo"]}}`, `{"do":"run","node":"\u0000"}`, "[[[[", "garbage", "null"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		lab, caller := net.Pipe()
+		ended := make(chan bool, 1)
+		go func() {
+			ended <- newWire(lab).serve(t.Context(), About{Name: "x"}, map[string]vm.Node{})
+			_ = lab.Close()
+		}()
+		go func() { _, _ = io.Copy(io.Discard, caller) }()
+		_, _ = caller.Write(append(text, '\n')) // the lab may hang up before its end
+		_ = caller.Close()
+		var asked request
+		whole := json.NewDecoder(bytes.NewReader(text)).Decode(&asked) == nil
+		if down := <-ended; down && (!whole || asked.Do != doDown) {
+			t.Errorf("%q ends the lab", text)
+		}
+	})
 }
