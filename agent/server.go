@@ -37,7 +37,9 @@ type server struct {
 // serve answers calls on stream until it ends, then undoes every fault and closes everything that
 // the calls started.
 func serve(ctx context.Context, stream io.ReadWriteCloser, c *children, node faults.Node) error {
-	node.Kernel.Run = c.run
+	if node.Kernel.Run == nil {
+		node.Kernel.Run = c.run
+	}
 	options := samplers.Options{}
 	if !node.Own {
 		options.KernelLog = "none" // it is the host's, with lines of other programs

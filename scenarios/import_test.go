@@ -165,6 +165,7 @@ func TestObjects_MustExist(t *testing.T) {
 				"established 100]\n", "",
 		},
 		"a shell": {"  setup: [\"nfct x | cat\"]\n", "no shell runs it"},
+		"a path":  {"  setup: [../sbin/nfct x]\n", "names its program by a path"},
 	} {
 		_, _, err := Parse("x.yaml", []byte("experiment: x\nworkload: ["+load+"]\ndut:\n"+test.dut))
 		switch {

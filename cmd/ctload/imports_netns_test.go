@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -93,4 +94,28 @@ func TestImport_DeniesTheClient(t *testing.T) {
 	}
 	counted(t, filepath.Join(folder, trial.Folder),
 		`\[[1-9]\d*:\d+\] -A DENYIN -m set --match-set chain_DENY src -j DROP`)
+}
+
+// TestSetup_ApartFromTheHost runs programs of the setup that print lines of a file of this host, and
+// one that sets a parameter: they see the parameters of the DUT, and none of the files.
+func TestSetup_ApartFromTheHost(t *testing.T) {
+	labtest.Need(t)
+	hosttest.Need(t, "sysctl")
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("hunter2 is the word\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const text = "experiment: x\nrecovery: 0s\nworkload: [{generator: tcp, connections: 5, " +
+		"concurrency: 1}]\ndut: {setup: [%q]}\n"
+	o := ctload(t, time.Minute, "run", "--driver", "netns", "--out", filepath.Join(t.TempDir(), "a"),
+		experiment(t, fmt.Sprintf(text, "nft -f "+secret)))
+	if said := o.stdout + o.stderr; o.status != statusInvalid || strings.Contains(said, "hunter2") ||
+		!strings.Contains(said, "No such file") {
+		t.Errorf("exit status %d\n%s", o.status, said)
+	}
+	o = ctload(t, time.Minute, "run", "--driver", "netns", "--out", filepath.Join(t.TempDir(), "b"),
+		experiment(t, fmt.Sprintf(text, "sysctl -w net.ipv4.tcp_fin_timeout=7")))
+	if o.status != statusOK {
+		t.Errorf("exit status %d\n%s", o.status, o.stderr)
+	}
 }
