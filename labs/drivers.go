@@ -194,11 +194,8 @@ func prepareNamespaces(ctx context.Context, o Order) error {
 		if err != nil {
 			return err
 		}
-		for _, tool := range asked.Tools() {
-			if _, err := guest.FindProgram(tool); err != nil {
-				return guest.Missing(guest.Install+"iptables nftables",
-					"there is no %s, which the rules of %s need", tool, s.Name)
-			}
+		if err := guest.CheckTools(asked.Tools()...); err != nil {
+			return fmt.Errorf("scenario %s: %w", s.Name, err)
 		}
 		if err := netns.CheckModules(ctx, asked); err != nil {
 			return guest.Missing(machinesCan,

@@ -26,9 +26,7 @@ var families = map[string]family{
 
 // toolPackages names the Debian package of each tool whose package has another name.
 var toolPackages = map[string]string{
-	"iptables-nft": "iptables", "iptables-legacy": "iptables", "nft": "nftables",
-	"tc": "iproute2", "ip": "iproute2", "ss": "iproute2", "sysctl": "procps",
-	"iptables-restore": "iptables", "ip6tables-restore": "iptables",
+	"nft": "nftables", "tc": "iproute2", "ip": "iproute2", "ss": "iproute2", "sysctl": "procps",
 }
 
 // DefaultTools returns the rule tools of every guest; conntrack where the host has it.
@@ -54,7 +52,12 @@ func CheckTools(tools ...string) error {
 		"the host lacks %s", strings.Join(names, ", "))
 }
 
-func toolPackage(tool string) string { return cmp.Or(toolPackages[tool], tool) }
+func toolPackage(tool string) string {
+	if family, _, _ := strings.Cut(tool, "-"); family == "iptables" || family == "ip6tables" {
+		return "iptables"
+	}
+	return cmp.Or(toolPackages[tool], tool)
+}
 
 // findTool returns the path on the host of the program behind a tool.
 func findTool(tool string) (string, error) {

@@ -132,7 +132,8 @@ func TestMissingTools(t *testing.T) {
 		t.Errorf("fixed by %q", missing.Fix)
 	}
 	for tool, want := range map[string]string{"?iptables-nft": "iptables",
-		"iptables-legacy": "iptables", "?nft": "nftables", "conntrack": "conntrack"} {
+		"iptables-legacy": "iptables", "ip6tables-nft-save": "iptables", "?nft": "nftables",
+		"conntrack": "conntrack"} {
 		if got := toolPackage(strings.TrimPrefix(tool, "?")); got != want {
 			t.Errorf("%s is in package %s, want %s", tool, got, want)
 		}
