@@ -140,10 +140,11 @@ func aboutRule(r *rules.Rule, topology Topology, c *Configuration) (list []rules
 		}
 		e.From, e.Target = nodeClient, nodeServer
 		list = append(list, e.flows(topology, c)...)
-		if topology.Kind == Server {
-			e.From = nodeDUT
-			list = append(list, e.flows(topology, c)...)
+		other := e
+		if other.From = nodeDUT; topology.Kind == Router {
+			other.From, other.Target = nodeClient, nodeDUT
 		}
+		list = append(list, other.flows(topology, c)...)
 	}
 	for i := range list { // whatever addresses the rule names
 		list[i].From, list[i].To = netip.Prefix{}, netip.Prefix{}
@@ -154,27 +155,45 @@ func aboutRule(r *rules.Rule, topology Topology, c *Configuration) (list []rules
 // guideDirections warns of a notrack rule without its counterpart: on a server the replies leave
 // through OUTPUT, through a router they come in through PREROUTING with the ports exchanged.
 func guideDirections(p *problems, f firewall, r *Resolved, topology Topology) {
-	told := map[*rules.Rule]bool{}
+	var load []rules.Flow
+	for _, e := range r.Workload {
+		load = append(load, e.flows(topology, &r.DUT)...)
+	}
 	for _, t := range f.Tables {
 		for _, c := range t.Chains {
 			for _, rule := range c.Rules {
 				if !rule.Notrack || rule.SYN {
 					continue // SYNs alone: SYNPROXY makes the entry after the handshake
 				}
-				for _, flow := range aboutRule(rule, topology, &r.DUT) {
-					there, back := f.Directions(flow)
-					one := cmp.Or(there.Exempting.Rule, back.Exempting.Rule)
-					if one != rule || told[rule] ||
-						(there.Untracked > rules.Never) == (back.Untracked > rules.Never) {
-						continue
-					}
-					told[rule] = true
-					guideDirection(p, f.at(rules.Place{Table: t, Chain: c, Rule: rule}, Position{}),
-						flow, there.Untracked > rules.Never)
+				flow, there, odd, paired := f.oneWay(rule, load)
+				if !odd {
+					flow, there, odd, paired = f.oneWay(rule, aboutRule(rule, topology, &r.DUT))
+					odd = odd && !paired // it is about the other flows
+				}
+				if odd {
+					at := f.at(rules.Place{Table: t, Chain: c, Rule: rule}, Position{})
+					guideDirection(p, at, flow, there)
 				}
 			}
 		}
 	}
+}
+
+// oneWay returns the first flow of which a rule exempts one direction, and no rule the other; there
+// says that it is the first packet's. paired reports whether both directions of another are exempt.
+func (f firewall) oneWay(
+	rule *rules.Rule, flows []rules.Flow,
+) (flow rules.Flow, there, odd, paired bool) {
+	for _, one := range flows {
+		first, answer := f.Directions(one)
+		a, b := first.Untracked > rules.Never, answer.Untracked > rules.Never
+		by := first.Exempting.Rule == rule || answer.Exempting.Rule == rule
+		paired = paired || by && a && b
+		if by && a != b && !odd {
+			flow, there, odd = one, a, true
+		}
+	}
+	return flow, there, odd, paired
 }
 
 // guideDirection warns that one direction of a flow is exempt: the packets to it, or the answers.

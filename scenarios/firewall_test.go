@@ -121,6 +121,19 @@ func TestRules_WarnByMeaning(t *testing.T) {
 				"x.yaml:11:5: the policy DROP of chain INPUT of table ip filter refuses the load",
 			},
 		},
+		"both directions of a router's own service": {
+			topology: "router", key: "rules",
+			text: "*raw\n-A PREROUTING -d 169.254.20.10/32 -p udp --dport 53 -j CT --notrack\n-A " +
+				"OUTPUT -s 169.254.20.10/32 -p udp --sport 53 -j CT --notrack\nCOMMIT\n*filter\n" +
+				"-A FORWARD -m conntrack --ctstate NEW,ESTABLISHED -j ACCEPT\nCOMMIT",
+		},
+		"one direction of the load, which a router forwards": {
+			topology: "router", key: "rules",
+			text: "*raw\n-A PREROUTING -p tcp --dport 80 -j CT --notrack\n-A OUTPUT -p tcp " +
+				"--sport 80 -j CT --notrack\nCOMMIT\n*filter\n-A FORWARD -m conntrack --ctstate " +
+				"NEW,ESTABLISHED,UNTRACKED -j ACCEPT\nCOMMIT",
+			want: []string{"x.yaml:7:5: notrack in one direction only: the replies (PREROUTING"},
+		},
 		"accepted before the notrack": {
 			key: "nft",
 			text: "table ip r {\n chain w { accept; }\n chain p { type filter hook prerouting " +
