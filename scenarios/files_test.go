@@ -80,7 +80,7 @@ func TestFiles_Problems(t *testing.T) {
 	}{
 		"a mistake": {
 			"  rules: {file: r}\n", "# a\n\n*filter\n  -A INPUT –dport 80 -j ACCEPT\nCOMMIT\n",
-			`r:4:12: "–dport" begins with a dash`,
+			`r:4:12: "–dport" has a dash`,
 		},
 		"of nft": {
 			"  nft: {file: r}\n", "# a\ntable ip t {\n  chain c { tcp dport $web accept; }\n}\n",

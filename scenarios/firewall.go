@@ -166,7 +166,7 @@ func guideDirections(p *problems, f firewall, r *Resolved, topology Topology) {
 					continue // SYNs alone: SYNPROXY makes the entry after the handshake
 				}
 				flow, there, odd, paired := f.oneWay(rule, load)
-				if !odd {
+				if !odd || rule.Partial {
 					flow, there, odd, paired = f.oneWay(rule, aboutRule(rule, topology, &r.DUT))
 					odd = odd && !paired // it is about the other flows
 				}

@@ -172,7 +172,7 @@ func TestRules_WarnByMeaning(t *testing.T) {
 			topology: "router", key: "rules",
 			text: stateful + "*nat\n-A PREROUTING -d 203.0.113.5 -p tcp --dport 80 -j DNAT " +
 				"--to-destination ${server.address}\nCOMMIT",
-			want: []string{"the rule is about 203.0.113.5, and"},
+			want: []string{"no rule of the DUT is about the load", "the rule is about 203.0.113.5, and"},
 		},
 		"addresses of the lab": {
 			topology: "router", key: "rules",

@@ -370,9 +370,9 @@ func TestProblems(t *testing.T) {
 		{"ip", "-A INPUT\n", `1:1 "-A INPUT" is outside of a table`},
 		{
 			"ip", "*raw\n iptables -A x\nCOMMIT\n",
-			`2:2 "iptables -A x" is not a line of iptables-save`,
+			`2:2 "iptables -A x" is a command line`,
 		},
-		{"ip", "*raw\n-A OUTPUT –dport 8\nCOMMIT\n", `2:11 "–dport" begins with a dash`},
+		{"ip", "*raw\n-A OUTPUT –dport 8\nCOMMIT\n", `2:11 "–dport" has a dash`},
 		{"ip", "*raw\n-A OUTPUT --comment \"x\nCOMMIT\n", "2:1 a double quote is not closed"},
 		{"nft", "table ip t {\n chain c {\n  accept\n", "2:10 the brace is not closed"},
 		{"nft", "table ip t {\n}\n}\n", "3:1 a closing brace without its opening one"},
