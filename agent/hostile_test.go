@@ -29,14 +29,16 @@ func repeats(w io.Writer, part []byte) {
 func TestClient_OfHostileNode(t *testing.T) {
 	settings := http2Frame(0, 4, 0, 0)
 	headers := append(http2Frame(1, 1, 4, 1), 0x88) // :status 200
+	ping := append(http2Frame(8, 6, 0, 0), make([]byte, 8)...)
+	body := append(http2Frame(9, 0, 0, 1), make([]byte, 9)...)
 	for name, node := range map[string]func(io.Writer){
 		"silent":          func(io.Writer) {},
 		"half a header":   func(w io.Writer) { _, _ = w.Write(settings[:5]) },
 		"random":          func(w io.Writer) { _, _ = io.Copy(w, rand.Reader) },
 		"zeros":           func(w io.Writer) { repeats(w, make([]byte, 1<<16)) },
 		"many settings":   func(w io.Writer) { repeats(w, settings) },
-		"many pings":      func(w io.Writer) { repeats(w, append(http2Frame(8, 6, 0, 0), settings[:8]...)) },
-		"an endless body": func(w io.Writer) { repeats(w, append(http2Frame(9, 0, 0, 1), settings...)) },
+		"many pings":      func(w io.Writer) { repeats(w, ping) },
+		"an endless body": func(w io.Writer) { repeats(w, body) },
 		"a huge frame": func(w io.Writer) {
 			_, _ = w.Write(append(settings, http2Frame(1<<24-1, 0, 0, 1)...))
 			repeats(w, make([]byte, 1<<16))

@@ -177,8 +177,8 @@ func checkSetup(p *problems, n *node, c *Configuration) {
 		at, words := given.items[i].at, strings.Fields(line)
 		p.refuse(len(words) == 0 || strings.ContainsAny(line, "`$|&;<>\n'\""), at,
 			"%s is not a command line of words alone: no shell runs it", quote(line))
-		p.refuse(len(words) > 0 && strings.Contains(words[0], "/"), at, "%s names its program by a "+
-			"path: the program of that name comes along from this host", quote(line))
+		p.refuse(len(words) > 0 && strings.Contains(words[0], "/"), at, "%s names its program by "+
+			"a path: the program of that name comes along from this host", quote(line))
 	}
 }
 

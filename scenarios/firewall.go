@@ -342,8 +342,9 @@ func guideElsewhere(p *problems, f firewall, r *Resolved, topology Topology) {
 							owner = nodeClient
 						}
 						at := f.at(rules.Place{Table: t, Chain: c, Rule: rule}, r.Position)
-						p.warnf(at, "the rule is about %s, and no node of the lab has that address: "+
-							"the load %s does not match; addresses: {%s: %s} gives it to one",
+						p.warnf(at, "the rule is about %s, and no node of the lab has that "+
+							"address: the load %s does not match; addresses: {%s: %s} gives it to "+
+							"one",
 							list[0], quote(e.Name), strings.TrimSuffix(list[0], "/32"), owner)
 					}
 				}

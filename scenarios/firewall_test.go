@@ -156,8 +156,9 @@ func TestRules_WarnByMeaning(t *testing.T) {
 			text: "*filter\n:INPUT DROP [0:0]\n-A INPUT -d 203.0.113.5/32 -p tcp --dport 80 -j " +
 				"ACCEPT\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\nCOMMIT",
 			want: []string{
-				"refuses the load", "x.yaml:8:5: the rule is about 203.0.113.5/32, and no node of " +
-					"the lab has that address: the load \"tcp\" does not match; addresses: " +
+				"refuses the load",
+				"x.yaml:8:5: the rule is about 203.0.113.5/32, and no node of the lab has that " +
+					"address: the load \"tcp\" does not match; addresses: " +
 					"{203.0.113.5: dut}",
 			},
 		},
@@ -172,12 +173,14 @@ func TestRules_WarnByMeaning(t *testing.T) {
 			topology: "router", key: "rules",
 			text: stateful + "*nat\n-A PREROUTING -d 203.0.113.5 -p tcp --dport 80 -j DNAT " +
 				"--to-destination ${server.address}\nCOMMIT",
-			want: []string{"no rule of the DUT is about the load", "the rule is about 203.0.113.5, and"},
+			want: []string{
+				"no rule of the DUT is about the load", "the rule is about 203.0.113.5, and",
+			},
 		},
 		"addresses of the lab": {
 			topology: "router", key: "rules",
-			text: "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -s 10.0.0.0/8 -d ${server.network} -m " +
-				"conntrack --ctstate NEW -j ACCEPT\n-A FORWARD -d ${client.address} -j ACCEPT\n" +
+			text: "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -s 10.0.0.0/8 -d " +
+				"${server.network} -m conntrack --ctstate NEW -j ACCEPT\n-A FORWARD -d ${client.address} -j ACCEPT\n" +
 				"COMMIT",
 		},
 		"its loopback": {

@@ -46,8 +46,8 @@ func (t Topology) LabValues() map[string]netip.Prefix {
 	for link, number := range nodes {
 		for _, family := range t.Families {
 			give := func(word string, host int) {
-				address := LabAddress(family, link, host)
-				values[word+".address"+family.suffix()] = netip.PrefixFrom(address, address.BitLen())
+				own := LabAddress(family, link, host)
+				values[word+".address"+family.suffix()] = netip.PrefixFrom(own, own.BitLen())
 			}
 			values[link+".network"+family.suffix()] = LabNetwork(family, link)
 			give(nodeDUT+"."+link, DUTHost)

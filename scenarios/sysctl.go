@@ -105,8 +105,8 @@ func (s settings) add(text string, at func(column int) Position, from int) {
 		bare = bare[1 : len(bare)-1]
 	}
 	if bare != trimmed {
-		s.errorf(at(start), "%s has quotes, a dash or a space that the kernel does not understand; "+
-			"write %s", quote(trimmed), bare)
+		s.errorf(at(start), "%s has quotes, a dash or a space that the kernel does not "+
+			"understand; write %s", quote(trimmed), bare)
 		return
 	}
 	given := &node{kind: scalar, at: at(0), text: trimmed, lax: lax}

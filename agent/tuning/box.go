@@ -61,8 +61,8 @@ func enterBox(folder, tool string, args []string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	// Legacy iptables reads the names of its tables in the first, and sysctl writes the other; nothing
-	// else of /proc is in the box, since /proc/1/root has the host's files.
+	// Legacy iptables reads the names of its tables in the first, and sysctl writes the other;
+	// nothing else of /proc is in the box, since /proc/1/root has the host's files.
 	for given, name := range map[string]string{"/proc/self/net": "net", "/proc/sys": "sys"} {
 		at := filepath.Join(folder, "proc", name)
 		if err := os.MkdirAll(at, 0o755); err != nil && !errors.Is(err, os.ErrExist) {

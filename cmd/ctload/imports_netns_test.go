@@ -96,8 +96,8 @@ func TestImport_DeniesTheClient(t *testing.T) {
 		`\[[1-9]\d*:\d+\] -A DENYIN -m set --match-set chain_DENY src -j DROP`)
 }
 
-// TestSetup_ApartFromTheHost runs programs of the setup that print lines of a file of this host, and
-// one that sets a parameter: they see the parameters of the DUT, and none of the files.
+// TestSetup_ApartFromTheHost runs programs of the setup that print lines of a file of this host,
+// and one that sets a parameter: they see the parameters of the DUT, and none of the files.
 func TestSetup_ApartFromTheHost(t *testing.T) {
 	labtest.Need(t)
 	hosttest.Need(t, "sysctl")
@@ -107,14 +107,17 @@ func TestSetup_ApartFromTheHost(t *testing.T) {
 	}
 	const text = "experiment: x\nrecovery: 0s\nworkload: [{generator: tcp, connections: 5, " +
 		"concurrency: 1}]\ndut: {setup: [%q]}\n"
-	o := ctload(t, time.Minute, "run", "--driver", "netns", "--out", filepath.Join(t.TempDir(), "a"),
-		experiment(t, fmt.Sprintf(text, "nft -f "+secret)))
-	if said := o.stdout + o.stderr; o.status != statusInvalid || strings.Contains(said, "hunter2") ||
+	run := func(command string) outcome {
+		return ctload(t, time.Minute, "run", experiment(t, fmt.Sprintf(text, command)), "--driver",
+			"netns", "--out", filepath.Join(t.TempDir(), "run"))
+	}
+	o := run("nft -f " + secret)
+	said := o.stdout + o.stderr
+	if o.status != statusInvalid || strings.Contains(said, "hunter2") ||
 		!strings.Contains(said, "No such file") {
 		t.Errorf("exit status %d\n%s", o.status, said)
 	}
-	o = ctload(t, time.Minute, "run", "--driver", "netns", "--out", filepath.Join(t.TempDir(), "b"),
-		experiment(t, fmt.Sprintf(text, "sysctl -w net.ipv4.tcp_fin_timeout=7")))
+	o = run("sysctl -w net.ipv4.tcp_fin_timeout=7")
 	if o.status != statusOK {
 		t.Errorf("exit status %d\n%s", o.status, o.stderr)
 	}

@@ -35,9 +35,9 @@ scenarios: {tracked: {}}
 // all of them.
 const ownRules = 9000
 
-// TestOwnWorld loads it into a machine, with the settings of VyOS, of which Linux 6.1 takes one by a
-// short write, and into a namespace: the load meets the rules, and its entries last as the timeout
-// object has it.
+// TestOwnWorld loads it into a machine, with the settings of VyOS, of which Linux 6.1 takes one by
+// a short write, and into a namespace: the load meets the rules, and its entries last as the
+// timeout object has it.
 func TestOwnWorld(t *testing.T) {
 	labtest.Need(t)
 	hosttest.Need(t, "ipset", "nfacct")

@@ -80,8 +80,8 @@ var (
 	// readKeys are the fields of packets that fields of a rule hold.
 	readKeys = []string{
 		"tcp dport", "tcp sport", "udp dport", "udp sport", "th dport", "th sport", "ip protocol",
-		"ip6 nexthdr", "ip daddr", "ip6 daddr", "ip saddr", "ip6 saddr", "meta l4proto", "meta protocol",
-		"meta nfproto", "ct state",
+		"ip6 nexthdr", "ip daddr", "ip6 daddr", "ip saddr", "ip6 saddr", "meta l4proto",
+		"meta protocol", "meta nfproto", "ct state",
 	}
 )
 

@@ -10,13 +10,12 @@ import (
 	"github.com/ctload/ctload/vm"
 )
 
-// The lab's addresses (see [scenarios.LabAddress]). In the upper half of the client link each client
-// owns
-// 4096 further source addresses, which the DUT reaches by way of its first address: for an IPv6
-// address of a local route alone, Linux answers no neighbour. Strangers, the sources of crafted
-// packets, are in the ranges set apart for measurements (RFC 2544, RFC 5180). Each client has a
-// part of these ranges. The DUT sends its answers to that client, whose kernel drops them silently,
-// as if the stranger did not exist.
+// The lab's addresses (see [scenarios.LabAddress]). In the upper half of the client link each
+// client owns 4096 further source addresses, which the DUT reaches by way of its first address: for
+// an IPv6 address of a local route alone, Linux answers no neighbour. Strangers, the sources of
+// crafted packets, are in the ranges set apart for measurements (RFC 2544, RFC 5180). Each client
+// has a part of these ranges. The DUT sends its answers to that client, whose kernel drops them
+// silently, as if the stranger did not exist.
 const (
 	ClientLink = "client"
 	serverLink = "server"

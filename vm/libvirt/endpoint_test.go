@@ -9,8 +9,8 @@ import (
 // given.
 func FuzzParseEndpoint(f *testing.F) {
 	for _, text := range []string{"qemu:///system", "qemu:///session?socket=/s", "qemu://h/system",
-		"qemu+ssh://root@h:22/system?keyfile=k", "qemu+tcp://[::1]:1/system", "qemu+tls://h/system?" +
-			"pkipath=/p&no_verify=1", "xen:///", "qemu:system", "qemu:///session"} {
+		"qemu+ssh://root@h:22/system?keyfile=k", "qemu+tcp://[::1]:1/system", "xen:///",
+		"qemu+tls://h/system?pkipath=/p&no_verify=1", "qemu:system", "qemu:///session"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
