@@ -180,8 +180,8 @@ func TestRules_WarnByMeaning(t *testing.T) {
 		"addresses of the lab": {
 			topology: "router", key: "rules",
 			text: "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -s 10.0.0.0/8 -d " +
-				"${server.network} -m conntrack --ctstate NEW -j ACCEPT\n-A FORWARD -d ${client.address} -j ACCEPT\n" +
-				"COMMIT",
+				"${server.network} -m conntrack --ctstate NEW -j ACCEPT\n-A FORWARD -d " +
+				"${client.address} -j ACCEPT\nCOMMIT",
 		},
 		"its loopback": {
 			key: "rules",
