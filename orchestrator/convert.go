@@ -23,15 +23,11 @@ import (
 )
 
 // configuration converts the requested configuration for the report.
-func configuration(topology scenarios.Topology, s scenarios.Resolved) results.Configuration {
-	dut, passage := s.DUT, s.Passage(topology)
+func configuration(dut scenarios.Configuration) results.Configuration {
 	c := results.Configuration{
 		Kernel: dut.Kernel, VCPUs: dut.VCPUs, MemoryBytes: int64(dut.Memory),
 		Buckets: int(dut.Buckets), Rules: dut.Rules, Rules6: dut.Rules6,
 		NFT: dut.NFT, IPSet: dut.IPSet, IPVS: dut.IPVS,
-		Passage: results.Passage{
-			Exempt: results.Exempt(passage.Exempt), Refused: passage.Refused,
-		},
 	}
 	if len(dut.Sysctl) > 0 {
 		c.Sysctl = map[string]string{}

@@ -124,7 +124,7 @@ func (p *Plan) expected(i int) results.Scenario {
 	s := p.Scenarios[i]
 	scenario := results.Scenario{
 		Name: s.Name, Summary: s.Summary,
-		Configuration: configuration(p.Experiment.Topology, s), Actions: asked(s.Actions),
+		Configuration: configuration(s.DUT), Actions: asked(s.Actions),
 	}
 	if load := asked(s.Workload); !reflect.DeepEqual(load, asked(p.Scenarios[0].Workload)) {
 		scenario.Workload = load

@@ -161,9 +161,7 @@ func TestPlanOrder(t *testing.T) {
 
 // TestConfigurationHasAllRules requires the rules of both families in run.json's configuration.
 func TestConfigurationHasAllRules(t *testing.T) {
-	got := configuration(scenarios.Topology{}, scenarios.Resolved{
-		DUT: scenarios.Configuration{Rules: "4", Rules6: "6", NFT: "n", IPVS: "i"},
-	})
+	got := configuration(scenarios.Configuration{Rules: "4", Rules6: "6", NFT: "n", IPVS: "i"})
 	if got.Rules != "4" || got.Rules6 != "6" || got.NFT != "n" || got.IPVS != "i" {
 		t.Errorf("%+v", got)
 	}

@@ -64,7 +64,6 @@ func fixture() *results.Run {
 		}
 		exempt = results.Configuration{
 			Kernel: "debian/bookworm", VCPUs: 1, MemoryBytes: 512 << 20,
-			Passage: results.Passage{Exempt: results.ExemptAll},
 			Rules: "*raw\n-A PREROUTING -p tcp --dport 80 -j NOTRACK\n" +
 				"-A OUTPUT -p tcp --sport 80 -j NOTRACK\nCOMMIT\n",
 		}

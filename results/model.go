@@ -116,28 +116,7 @@ type Configuration struct {
 	NFT         string            `json:"nft,omitempty"`
 	IPVS        string            `json:"ipvs,omitempty"`  // input of ipvsadm -R
 	IPSet       string            `json:"ipset,omitempty"` // input of ipset restore
-	// Passage tells what these rules make of the load, read from their texts before the run.
-	Passage Passage `json:"load_passage,omitzero"`
 }
-
-// Passage tells what rules make of the first packets of a load.
-type Passage struct {
-	Exempt Exempt `json:"exempt,omitempty"` // how much of it they take out of tracking
-	// Refused is the rule or the policy that refuses all of it before an entry is made; empty
-	// where some of it may pass.
-	Refused string `json:"refused,omitempty"`
-}
-
-// Exempt says how much of a load rules take out of tracking.
-type Exempt string
-
-// The exemptions of a load.
-const (
-	exemptNothing Exempt = ""
-	exemptOneWay  Exempt = "one-way" // one direction of some flows alone
-	exemptSome    Exempt = "some"    // some flows, or some packets
-	ExemptAll     Exempt = "all"     // both directions of all flows
-)
 
 // Trial is one fresh boot of one scenario under the workload.
 type Trial struct {

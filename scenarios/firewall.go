@@ -372,59 +372,6 @@ func guideNothingTracked(p *problems, n *node, c *Configuration) {
 		"nothing, whatever modules are loaded; a rule with -m conntrack --ctstate turns it on")
 }
 
-// Exempt says how much of a load the rules take out of tracking.
-type Exempt string
-
-// The exemptions of a load.
-const (
-	exemptNothing Exempt = ""
-	exemptOneWay  Exempt = "one-way" // one direction of some flows
-	exemptSome    Exempt = "some"    // some flows, or some packets
-	exemptAll     Exempt = "all"
-)
-
-// Passage tells what the rules of the DUT make of the load's first packets, as far as their texts
-// tell it.
-type Passage struct {
-	Exempt  Exempt
-	Refused string // the rule or policy that refuses all of them; empty where some pass
-}
-
-// Passage asks the rules of the scenario about the load.
-func (r Resolved) Passage(topology Topology) (passage Passage) {
-	f := r.DUT.Ruleset()
-	all, refused, oneWay, some := true, true, false, false
-	for _, e := range r.Workload {
-		if e.Probe != "" {
-			continue
-		}
-		for _, flow := range e.flows(topology, &r.DUT) {
-			there, back := f.Directions(flow)
-			if e.Silent || e.Crafted {
-				back.Untracked = there.Untracked // no answer, or none that matters
-			}
-			all = all && there.Untracked == rules.Surely && back.Untracked == rules.Surely
-			some = some || there.Untracked > rules.Never
-			oneWay = oneWay || (there.Untracked > rules.Never) != (back.Untracked > rules.Never)
-			if refused = refused && there.Refused == rules.Surely; refused {
-				passage.Refused = there.Refusing.String()
-			}
-		}
-	}
-	switch {
-	case all:
-		passage.Exempt = exemptAll
-	case oneWay:
-		passage.Exempt = exemptOneWay
-	case some:
-		passage.Exempt = exemptSome
-	}
-	if !refused {
-		passage.Refused = ""
-	}
-	return passage
-}
-
 // checkObjects refuses rules of iptables that name sets and objects which do not exist: other tools
 // make those.
 func checkObjects(p *problems, f firewall, c *Configuration) {

@@ -235,30 +235,3 @@ func TestModulesRemoved_BesideRulesThatTrackNothing(t *testing.T) {
 		t.Error(got)
 	}
 }
-
-// TestPassage says what run.json tells of the load and the rules.
-func TestPassage(t *testing.T) {
-	for text, want := range map[string]Passage{
-		"*raw\n-A PREROUTING -j CT --notrack\n-A OUTPUT -j CT --notrack\nCOMMIT": {
-			Exempt: exemptAll,
-		},
-		"*raw\n-A PREROUTING -p tcp --dport 80 -j CT --notrack\nCOMMIT": {
-			Exempt: exemptOneWay,
-		},
-		"*raw\n-A PREROUTING -p tcp --syn -j CT --notrack\n-A OUTPUT -p tcp --sport 80 -j CT " +
-			"--notrack\nCOMMIT": {Exempt: exemptSome},
-		"*raw\n-A PREROUTING -p tcp --dport 81 -j CT --notrack\nCOMMIT": {},
-		"*filter\n:INPUT DROP [0:0]\nCOMMIT": {
-			Refused: "the policy DROP of chain INPUT of table ip filter",
-		},
-	} {
-		e, _, err := Parse("x.yaml", []byte("experiment: x\nworkload: ["+load+"]\ndut:\n"+
-			keyed("rules", text)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := e.Resolve()[0].Passage(e.Topology); got != want {
-			t.Errorf("%s:\n%+v, want %+v", text, got, want)
-		}
-	}
-}
