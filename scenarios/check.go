@@ -350,7 +350,9 @@ func hashSize(c *Configuration) (buckets int64, whose string) {
 
 // Ruleset returns the rules of the configuration.
 func (c Configuration) Ruleset() rules.Ruleset {
-	return rules.Read(rules.Texts{IPv4: c.Rules, IPv6: c.Rules6, NFT: c.NFT})
+	return rules.Read(rules.Texts{
+		IPv4: c.Rules, IPv6: c.Rules6, NFT: c.NFT, IPSet: c.IPSet,
+	})
 }
 
 // Tracks reports whether anything makes the kernel track the connections of a family: since Linux

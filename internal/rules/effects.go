@@ -29,16 +29,14 @@ func (t Translation) Ports() int64 {
 	return max(1, t.Addresses) * ports
 }
 
-// SourceNAT returns what the first rule that surely translates the source of a flow makes of it,
-// and the rule; nil without one. Rules are judged one by one.
+// SourceNAT returns what the rule that surely translates the source of a flow makes of it, and the
+// rule; nil without one, and where more than the texts and the flow decides.
 func (s Ruleset) SourceNAT(f Flow) (Translation, *Rule) {
-	w := walker{flow: f, hook: "postrouting"}
-	for t, r := range s.rules() {
-		if r.SourceNAT != nil && t.handles(f.Family) && w.fit(t, r) == Surely {
-			return *r.SourceNAT, r
-		}
+	rule := s.follow(f, true).source
+	if rule == nil {
+		return Translation{}, nil
 	}
-	return Translation{}, nil
+	return *rule.SourceNAT, rule
 }
 
 // Timeouts returns the timeouts, in seconds and by state, that a ct timeout policy of nft surely

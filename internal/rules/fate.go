@@ -85,12 +85,15 @@ type Fate struct {
 	Exempting Place // the first of them; without a table where Untracked is Never
 	Refused   Fit   // rules drop or reject it
 	Refusing  Place // likewise
+	Unseen    bool  // they do so before connection tracking sees it
 	// Target is the new destination, from the first rule of destination NAT that the packet surely
 	// meets; see [Rule.Target].
 	Target  string
 	Leading Place
 	Targets []string // of all rules of destination NAT that it may meet
 	Met     bool     // it may match some rule
+
+	source *Rule // the first rule of source NAT that it surely meets
 }
 
 // Untracked reports whether the rules surely take a flow out of tracking.
@@ -107,8 +110,11 @@ func (s Ruleset) Directions(f Flow) (there, back Fate) {
 }
 
 // Fate follows a packet through the rules, up to where it is refused or another node's.
-func (s Ruleset) Fate(f Flow) Fate {
-	w := walker{flow: f, budget: maxSteps, reach: Surely}
+func (s Ruleset) Fate(f Flow) Fate { return s.follow(f, false) }
+
+// follow follows a packet as Fate does, with beyond also behind destination NAT to another node.
+func (s Ruleset) follow(f Flow, beyond bool) Fate {
+	w := walker{flow: f, budget: maxSteps, reach: Surely, known: ^uint32(0)}
 	for hooks := f.hooks(); len(hooks) > 0; hooks = hooks[1:] {
 		w.hook = hooks[0]
 		for _, base := range s.bases(f.Family, w.hook) {
@@ -129,11 +135,18 @@ func (s Ruleset) Fate(f Flow) Fate {
 		if w.fate.Target == "" || w.hook != "prerouting" {
 			continue
 		}
-		port, own := w.fate.Port(f.Port)
-		if !own {
+		address, port := Destination(w.fate.Target, f.Port)
+		w.flow.Port = port
+		switch {
+		case address == "":
+			w.flow.Through, hooks = false, []string{w.hook, "input"}
+		case beyond:
+			w.flow.Through, w.flow.Out = true, nil
+			w.flow.To, _ = w.flow.network(address)
+			hooks = []string{w.hook, "forward", "postrouting"}
+		default:
 			return w.fate
 		}
-		w.flow.Port, w.flow.Through, hooks = port, false, []string{w.hook, "input"}
 	}
 	return w.fate
 }
@@ -219,11 +232,13 @@ type walker struct {
 	budget int
 	ended  int // how often the way of a packet ended, at least maybe
 	fate   Fate
+	// mark is the packet's mark, of which the bits in known are known: packets come without.
+	mark, known uint32
 }
 
 func (w *walker) refuse(fit Fit, by Place) {
 	if fit > w.fate.Refused {
-		w.fate.Refused, w.fate.Refusing = fit, by
+		w.fate.Refused, w.fate.Refusing, w.fate.Unseen = fit, by, w.early
 	}
 }
 
@@ -290,6 +305,7 @@ func (w *walker) apply(at Place, fit Fit, depth int) (on, back Fit) {
 			w.fate.Untracked, w.fate.Exempting = exempt, at
 		}
 	}
+	w.remark(r, fit)
 	target := at.Table.byName[r.Verdict]
 	if target != nil && target != at.Chain {
 		out := w.walk(Place{Table: at.Table, Chain: target}, fit, depth+1)
@@ -312,6 +328,11 @@ func (w *walker) apply(at Place, fit Fit, depth int) (on, back Fit) {
 		}
 		if fit == Surely && w.fate.Target == "" && w.fate.Untracked != Surely {
 			w.fate.Target, w.fate.Leading = r.Target, at
+		}
+		return Never, Never
+	case r.SourceNAT != nil:
+		if fit == Surely && w.fate.source == nil && w.fate.Untracked != Surely {
+			w.fate.source = r
 		}
 		return Never, Never
 	case slices.Contains(finalTargets, r.Verdict):

@@ -53,8 +53,7 @@ func TestFate_OfIptables(t *testing.T) {
 		},
 		"any address": {drops + "-A INPUT -s 0.0.0.0/0 -j ACCEPT\nCOMMIT", ""},
 		"a mark": {
-			drops + "-A INPUT -m mark --mark 1 -j ACCEPT\nCOMMIT",
-			strings.Replace(refused, "yes", "maybe", 1),
+			drops + "-A INPUT -m mark --mark 1 -j ACCEPT\nCOMMIT", refused,
 		},
 		"a chain that accepts": {
 			drops + ":mine - [0:0]\n-A INPUT -j mine\n-A mine -p tcp --dport http -j ACCEPT\n" +
@@ -134,7 +133,9 @@ func TestFate_OfNFT(t *testing.T) {
 		"tcp dport vmap { 22 : accept, 80-81 : accept }":                           "",
 		"tcp dport vmap { 22 : accept, 443 : accept }":                             yes,
 		"tcp dport vmap @known":                                                    maybe,
-		"meta mark 7 accept":                                                       maybe,
+		"meta mark 7 accept":                                                       yes,
+		"meta mark & 0xff == 0 accept":                                             "",
+		"ct mark 7 accept":                                                         maybe,
 		"ip daddr 10.0.0.1 accept":                                                 maybe,
 		"fib daddr type local accept":                                              maybe,
 		"counter log prefix \"x \" level info accept":                              "",

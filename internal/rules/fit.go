@@ -30,6 +30,7 @@ func (w *walker) fit(t *Table, r *Rule) Fit {
 		w.interfaces(r.In, f.In, comes), w.interfaces(r.Out, f.Out, leaves),
 		r.targets.fit(func(given string) Fit { return t.element(given, f.within(f.To)) }),
 		r.sources.fit(func(given string) Fit { return t.element(given, f.within(f.From)) }),
+		w.marked(r),
 		r.families.fit(func(family string) Fit {
 			name := strings.TrimSuffix(strings.Replace(family, "ipv", "ip", 1), "4")
 			return sure(name == f.Family)

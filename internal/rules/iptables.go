@@ -231,11 +231,18 @@ func (t *Table) chain(name string, at Position) *Chain {
 	c := &Chain{Name: name, At: at}
 	if t.iptables && slices.Contains(builtinChains[t.Name], name) {
 		c.Hook, c.Type = strings.ToLower(name), "filter"
-		switch t.Name {
+		switch t.Name { // enum nf_ip_hook_priorities
 		case "raw":
 			c.Priority = -300
+		case "mangle":
+			c.Priority = -150
+		case "security":
+			c.Priority = 50
 		case "nat":
-			c.Type = "nat"
+			c.Type, c.Priority = "nat", -100
+			if name == "POSTROUTING" || name == "INPUT" {
+				c.Priority = 100
+			}
 		}
 	}
 	if t.byName == nil {
@@ -380,7 +387,25 @@ var (
 )
 
 // readMatches are the matches that are no conditions by themselves: their options are read.
-var readMatches = strings.Fields("tcp udp icmp icmp6 state conntrack multiport comment")
+var readMatches = strings.Fields("tcp udp icmp icmp6 state conntrack multiport comment mark set")
+
+// setOptions are further conditions of the match set.
+var setOptions = strings.Fields("return-nomatch packets-eq packets-lt packets-gt bytes-eq " +
+	"bytes-lt bytes-gt")
+
+// compare adds a condition on the addresses of the source or of the destination; a second one is
+// another condition.
+func (r *Rule) compare(source bool, values Values) {
+	field := &r.targets
+	if source {
+		field = &r.sources
+	}
+	if !field.Any() {
+		r.other = true
+		return
+	}
+	*field = values
+}
 
 // keptPort is the target of a redirect that keeps the port: the DUT itself.
 const keptPort = "dut"
@@ -389,9 +414,19 @@ const keptPort = "dut"
 func (p *iptables) rule(line *Line, command token, words []token) *Rule {
 	text := line.Text[command.from-line.from:]
 	r := &Rule{At: line.At, Text: text, Always: true, Loads: 1, exact: true, spec: texts(words)}
-	notrack := false
+	notrack, match := false, ""
 	for _, o := range options(words) {
 		r.option(o)
+		if len(o.values) > 0 {
+			switch {
+			case o.name == "match":
+				match = o.values[0].Text
+			case o.name == "mark" && match == "mark":
+				r.compareMark(o.values[0].Text, o.negated)
+			case markings[o.name] != nil && r.Verdict == "MARK":
+				r.setMark(o.name, o.values[0].Text)
+			}
+		}
 		notrack = notrack || o.name == "notrack"
 		r.Always = r.Always && !o.condition()
 		if (o.name == "jump" || o.name == "goto") && len(o.values) > 0 {
@@ -434,7 +469,8 @@ func (r *Rule) option(o option) {
 	}
 	// Of a connection's entry, --ctstate alone is read.
 	r.other = r.other || o.name != "ctstate" && strings.HasPrefix(o.name, "ct") ||
-		strings.HasPrefix(o.name, "icmp")
+		strings.HasPrefix(o.name, "icmp") || slices.Contains(setOptions, o.name)
+	r.remarks = r.remarks || o.name == "restore-mark"
 	// iptables-save writes --syn as the flags that it stands for.
 	syn := o.name == "syn" || o.name == "tcp-flags" && texts(o.values) == texts(synFlags)
 	r.SYN, r.notSYN = r.SYN || syn && !o.negated, r.notSYN || syn && o.negated
@@ -477,11 +513,7 @@ func (r *Rule) option(o option) {
 	case "to-destination":
 		r.Target = first.Text
 	case "source", "destination":
-		if o.name == "destination" {
-			r.targets = values
-		} else {
-			r.sources = values
-		}
+		r.compare(o.name == "source", values)
 		r.Loads = min(r.Loads*len(values.List), maxLoads)
 		for _, address := range values.List {
 			host, _, _ := strings.Cut(address, "/")
@@ -494,6 +526,12 @@ func (r *Rule) option(o option) {
 		}
 	case "match-set":
 		name(Set, first)
+		if len(o.values) > 1 && (o.values[1].Text == "src" || o.values[1].Text == "dst") {
+			values.List = []string{"@" + first.Text}
+			r.compare(o.values[1].Text == "src", values)
+		} else { // several fields
+			r.other = true
+		}
 	case "zone", "zone-orig", "zone-reply":
 		name(Zone, first)
 	case "to-source":

@@ -55,6 +55,10 @@ func (r *nftRule) known(i int) int {
 		return 2
 	case word == "log":
 		return r.logged(i)
+	case word == "meta" && next == "mark":
+		return 1 + r.markWords(i+1)
+	case word == "mark" && r.at(i-1) != "ct":
+		return r.markWords(i)
 	case r.at(i+2) == "set" && slices.Contains(headers, word):
 		return 4
 	case word == "meta" && slices.Contains(interfaceWords, next):

@@ -147,6 +147,11 @@ type Rule struct {
 	spec    string   // the words of a rule of iptables, to find it again
 	only    string   // with Tracks, in a table of both families: the one that the rule is about
 	timeout string   // names the ct timeout policy that it sets
+
+	compared *mark // a condition on the mark of the packet; nil without one
+	unmarked bool  // the opposite of it
+	marking  *mark // what it makes of the mark; nil: nothing
+	remarks  bool  // it gives a mark that the text does not tell
 }
 
 // Values are compared by a condition; the zero value matches everything.
@@ -220,13 +225,44 @@ func (n Name) Matches(given string) bool {
 type Texts struct {
 	IPv4, IPv6 string // of iptables-save, of ip6tables-save
 	NFT        string
+	IPSet      string // input of ipset restore
 }
 
 // Read reads all texts as one set of rules. Positions are within each text; problems are left out,
 // since the real tools judge.
 func Read(t Texts) Ruleset {
 	four, six, nft := Iptables(IPv4, t.IPv4), Iptables(IPv6, t.IPv6), NFT(t.NFT)
+	sets := ipsets(t.IPSet)
+	for _, table := range slices.Concat(four.Tables, six.Tables) {
+		table.Objects = sets
+	}
 	return Ruleset{Tables: slices.Concat(four.Tables, six.Tables, nft.Tables)}
+}
+
+// ipsets reads the sets of addresses, and of networks, in the input of ipset restore. Those of
+// other kinds, and with exceptions, are left out.
+func ipsets(text string) (sets []*Object) {
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		if len(words) < 3 {
+			continue
+		}
+		command, name, value := words[0], words[1], words[2]
+		named := func(o *Object) bool { return o.Name == name }
+		at := slices.IndexFunc(sets, named)
+		switch {
+		case slices.Contains([]string{"create", "-N", "n"}, command):
+			if at < 0 && slices.Contains([]string{"hash:ip", "hash:net", "bitmap:ip"}, value) {
+				sets = append(sets, &Object{Kind: "ipset", Name: name})
+			}
+		case at < 0 || !slices.Contains([]string{"add", "-A", "a"}, command):
+		case slices.Contains(words, "nomatch"):
+			sets = slices.Delete(sets, at, at+1)
+		default:
+			sets[at].elements = append(sets[at].elements, value)
+		}
+	}
+	return sets
 }
 
 // Cause is a part of the rules that turns connection tracking on.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -51,9 +52,17 @@ func situationOf(c Case) situation {
 	}
 }
 
-// flow returns the first packet of the flows of an assignment to a port.
+// flow returns the first packet of the flows of an assignment to a port, with the addresses that
+// the lab gives them.
 func (s situation) flow(a wiring.Assignment, port uint16) rules.Flow {
-	return a.Entry.Flow(s.topology, s.dut, a.Family, port)
+	f := a.Entry.Flow(s.topology, s.dut, a.Family, port)
+	if source := a.Source(); source.IsValid() {
+		f.From = source
+	}
+	if target, err := netip.ParseAddr(a.Spec.Target); err == nil {
+		f.To = netip.PrefixFrom(target, target.BitLen())
+	}
+	return f
 }
 
 // portsOf returns the ports that an assignment goes to: 0 alone for a protocol without ports.

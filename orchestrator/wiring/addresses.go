@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
+	"strings"
 
 	"github.com/ctload/ctload/agent"
 	"github.com/ctload/ctload/scenarios"
@@ -28,6 +29,40 @@ const (
 
 func address(family scenarios.Family, link string, host int) string {
 	return scenarios.LabAddress(family, link, host).String()
+}
+
+// Source returns the network of the source addresses of an assignment's packets, the smallest that
+// has them all; an invalid one where the DUT is the sender.
+func (a Assignment) Source() netip.Prefix {
+	switch {
+	case a.Spec.Sources != "":
+		return covering(a.Spec.Sources)
+	case a.Node == DUT:
+		return netip.Prefix{}
+	}
+	own := scenarios.LabAddress(a.Family, ClientLink, firstHost+nodeIndex(a.Node))
+	return netip.PrefixFrom(own, own.BitLen())
+}
+
+// covering returns the smallest network that has ADDRESS, NETWORK/BITS or FIRST-LAST.
+func covering(text string) netip.Prefix {
+	if network, err := netip.ParsePrefix(text); err == nil {
+		return network.Masked()
+	}
+	low, high, ranged := strings.Cut(text, "-")
+	if !ranged {
+		high = low
+	}
+	first, errFirst := netip.ParseAddr(low)
+	last, errLast := netip.ParseAddr(high)
+	if errFirst != nil || errLast != nil {
+		return netip.Prefix{}
+	}
+	network := netip.PrefixFrom(first, first.BitLen())
+	for !network.Contains(last) && network.Bits() > 0 {
+		network = netip.PrefixFrom(first, network.Bits()-1).Masked()
+	}
+	return network
 }
 
 // furtherEach is the number of further addresses of a client.
