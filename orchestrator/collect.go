@@ -12,6 +12,7 @@ import (
 	"github.com/ctload/ctload/agent/tuning"
 	"github.com/ctload/ctload/generators/latency"
 	"github.com/ctload/ctload/internal/kernels"
+	"github.com/ctload/ctload/orchestrator/forecast"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
@@ -127,11 +128,13 @@ func (t *trial) summarise() {
 	}
 	samples, probes := t.series.all()
 	t.result.Actions = t.timeline.actions(t.begun)
+	if t.result.Prediction != nil && len(t.result.Actions) > 0 { // at the times that were measured
+		t.foreseen.Performed = t.result.Actions
+		t.result.Prediction = forecast.Predict(t.foreseen)
+	}
 	results.Summarise(&t.result, samples, probes)
 	results.CountLater(&t.result, samples, t.timeouts())
-	steady := t.Plan.steady[t.slot.Scenario]
-	doubts := results.JudgeHeal(&t.result, steady, samples, probes, t.longestTimeout())
-	t.result.Invalidate(doubts...)
+	t.judgeHeal(samples, probes)
 	if t.result.Probe != nil {
 		var all latency.Histogram
 		for name, answers := range t.series.answers {
@@ -143,6 +146,13 @@ func (t *trial) summarise() {
 		}
 		t.result.Probe.Latency = distribution(&all)
 	}
+}
+
+// judgeHeal judges when the trial left its steady state and healed.
+func (t *trial) judgeHeal(samples []results.Sample, probes []results.ProbeSample) {
+	steady := t.Plan.steady[t.slot.Scenario]
+	doubts := results.JudgeHeal(&t.result, steady, samples, probes, t.longestTimeout())
+	t.result.Invalidate(doubts...)
 }
 
 // timeouts returns the timeout of each load entry, in seconds.

@@ -37,6 +37,7 @@ type trial struct {
 	loads map[string]vm.Node // clients and servers, by name
 
 	settings tuning.Settings // requested of the DUT's kernel
+	foreseen forecast.Case   // what the prediction goes by
 	unasked  bool            // the kernel has others, so that no load was made
 
 	clocks     map[string]*loadClock // of the load nodes
@@ -181,7 +182,8 @@ func (t *trial) measure(ctx context.Context) error {
 	if t.framesBefore, err = t.countFrames(ctx); err != nil {
 		return err
 	}
-	t.result.Prediction = forecast.Predict(t.forecastCase(entries, before, loaded))
+	t.foreseen = t.forecastCase(entries, before, loaded)
+	t.result.Prediction = forecast.Predict(t.foreseen)
 	sampling, err := t.startSampling(ctx)
 	if err != nil {
 		return err

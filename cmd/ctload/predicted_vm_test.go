@@ -242,7 +242,8 @@ func judgePredicted(t *testing.T, text string) {
 			t.Errorf("%s: the trial predicts nothing", plan.Scenario)
 			continue
 		}
-		// A busy guest acts that much later than asked, at a whole second, and meanwhile more come.
+		// A busy guest acts that much later than asked, at a whole second, which the plan cannot
+		// know.
 		late := 0.0
 		for _, a := range trial.Actions {
 			if begun := a.Begun; begun != nil {
@@ -258,16 +259,16 @@ func judgePredicted(t *testing.T, text string) {
 			t.Logf("%s: the action came %.2f s late", plan.Scenario, late)
 		}
 		off := math.Abs(float64(c.Peak - p.Peak))
-		if !p.Expects(c.Peak) && off > 3+1.5*p.Rate*late {
+		if !p.Expects(c.Peak) && off > 3 {
 			t.Errorf("%s: a peak of %d, measured %d", plan.Scenario, p.Peak, c.Peak)
 		}
-		if !fullAsPredicted(p, c, late) {
+		if !fullAsPredicted(p, c) {
 			t.Errorf("%s: full %s, measured %s",
 				plan.Scenario, seconds(p.SecondsToFull), seconds(c.SecondsToFull))
 		}
 		// On a host so slow that the minute's garbage collection falls into the load, the trial
 		// knows better.
-		soon := ageAtLoad(trial) < 45
+		soon := ageAtLoad(trial) < 45 && late < underWay
 		if own := plan.Prediction; soon && !p.Expects(own.Peak) && own.Peak != p.Peak {
 			t.Errorf("%s: ctload plan says peak %d, the trial's own prediction %d",
 				plan.Scenario, own.Peak, p.Peak)
@@ -275,7 +276,10 @@ func judgePredicted(t *testing.T, text string) {
 	}
 }
 
-func fullAsPredicted(p *results.Prediction, c results.Conntrack, late float64) bool {
+// underWay bounds, in seconds, the delay of an action that a plan allows for.
+const underWay = 0.25
+
+func fullAsPredicted(p *results.Prediction, c results.Conntrack) bool {
 	measured := c.SecondsToFull
 	if measured == nil {
 		return p.FullLate == nil
@@ -289,7 +293,7 @@ func fullAsPredicted(p *results.Prediction, c results.Conntrack, late float64) b
 	}
 	// A guest that stood still, for less than would make the trial INVALID, made its entries that
 	// much later.
-	stood := max(0.2, c.LongestGap) + late
+	stood := max(0.2, c.LongestGap)
 	return *measured >= 0.9*(*p.FullEarly)-0.2 && *measured <= 1.1*latest+stood
 }
 

@@ -7,12 +7,18 @@ import (
 
 // drop counts a share of the attempts of the tick as refused; some are repeated later.
 func (s *simulation) drop(f *flow, share float64) {
+	s.Drop += f.attempts() * share * max(1, f.Packets)
+	s.repeat(f, share)
+}
+
+// repeat has a share of the attempts of the tick repeated later, those that are the last ones
+// excepted.
+func (s *simulation) repeat(f *flow, share float64) {
 	for k, n := range f.arriving {
 		n *= share
 		if n == 0 {
 			continue
 		}
-		s.Drop += n * max(1, f.Packets)
 		if k >= len(f.Retries) {
 			s.Lost += n
 			continue
@@ -37,26 +43,47 @@ func (s *simulation) free(n float64) {
 	s.Collected += n
 }
 
-// admit admits the flows of the tick as far as the table has room, or makes some.
-func (s *simulation) admit(total, now float64) {
-	admitted, lost, evictable := total, 0.0, 0.0
-	if s.max > 0 {
-		room := max(0, s.max-s.count())
-		if total >= room && math.IsNaN(s.FullAt) {
-			s.FullAt = now + s.dt*min(1, room/total)
+// admit admits the flows of the tick as far as the table has room, or makes some; passing is the
+// number of attempts beside them that leave no entry.
+func (s *simulation) admit(total, passing, now float64) {
+	room, evictable := max(0, s.max-s.count()), s.arrivingEvictable()
+	over, late := 0.0, 0.0 // late is the part of the tick in which the table is full
+	switch {
+	case s.max == 0:
+	case total > room:
+		over, late = total-room, 1-room/total
+	case room < 1 && passing > 0:
+		late = 1
+	}
+	if s.max > 0 && total > 0 && total >= room && math.IsNaN(s.FullAt) {
+		s.FullAt = now + s.dt*min(1, room/total)
+	}
+	share, lost, refused := 1.0, 0.0, 0.0
+	if all := over + late*passing; all > 0 {
+		fresh := 0.0
+		if over > 0 {
+			fresh = late * evictable / all
 		}
-		if admitted = min(total, room); total > room {
-			evictable = s.arrivingEvictable()
-			s.Overflow += (total - room) * s.arrivingFirst() / total
-			more, again := s.makeRoom(total-room, evictable/total)
-			admitted, lost = admitted+more, again
+		more, again := s.makeRoom(all, fresh)
+		refused = late * (1 - more/all)
+		if over > 0 {
+			s.Overflow += late * s.arrivingFirst()
+			share, lost = (room+more*over/all)/total, again
 		}
 	}
-	share := admitted / total
 	for i := range s.flows {
 		f := &s.flows[i]
 		n := f.attempts()
-		if n == 0 {
+		switch {
+		case n == 0:
+			continue
+		case f.Refusal != Accepted:
+			s.Drop += n * refused
+			again := refused
+			if f.Refusal == Dropped {
+				again = 1
+			}
+			s.repeat(f, again)
 			continue
 		}
 		if share < 1 {
@@ -84,7 +111,8 @@ func (f *flow) attempts() (n float64) {
 // arrivingEvictable returns the flows of the tick whose entries are evictable.
 func (s *simulation) arrivingEvictable() (n float64) {
 	for i := range s.flows {
-		if f := &s.flows[i]; len(f.States) > 0 && f.States[0].Class == Evictable {
+		f := &s.flows[i]
+		if f.Refusal == Accepted && len(f.States) > 0 && f.States[0].Class == Evictable {
 			n += f.attempts()
 		}
 	}
@@ -94,7 +122,9 @@ func (s *simulation) arrivingEvictable() (n float64) {
 // arrivingFirst returns the flows of the tick that try for the first time.
 func (s *simulation) arrivingFirst() (n float64) {
 	for i := range s.flows {
-		n += s.flows[i].arriving[0]
+		if s.flows[i].Refusal == Accepted {
+			n += s.flows[i].arriving[0]
+		}
 	}
 	return n
 }

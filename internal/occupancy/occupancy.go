@@ -45,6 +45,16 @@ type State struct {
 	Class  Class
 }
 
+// Refusal says how rules refuse flows.
+type Refusal int
+
+// The ways. A sender repeats what was dropped, and nothing that was rejected.
+const (
+	Accepted Refusal = iota
+	Dropped
+	Rejected
+)
+
 // Stream is a part of the load: flows that are alike.
 type Stream struct {
 	Name string
@@ -52,6 +62,9 @@ type Stream struct {
 	Arrivals func(t float64) float64
 	// States are the states of each entry, in order; empty: the flows make no entries.
 	States []State
+	// Refusal says that a rule behind tracking refuses the flows: they make no entries, yet each
+	// packet needs room in the table before it meets the rule.
+	Refusal Refusal
 	// Retries are the times from a flow's first packet to each repetition while the kernel refuses
 	// its entry, ascending, as those of a SYN.
 	Retries []float64
@@ -92,6 +105,7 @@ type Change struct {
 type Update struct {
 	States    []State // as many as before; nil: as before
 	Untracked bool    // later flows make no entries
+	Refusal   Refusal // by rules
 	Pool      int
 }
 

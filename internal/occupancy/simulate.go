@@ -192,6 +192,7 @@ func (s *simulation) change(c Change, now float64) bool {
 		}
 		if update, ok := c.Streams[i]; ok {
 			f.untracked, f.Pool = update.Untracked, update.Pool
+			f.Refusal = update.Refusal
 			if len(update.States) == len(f.States) {
 				f.States = update.States
 			}
@@ -315,7 +316,7 @@ func (s *simulation) schedule(c *cohorts, rule State, lasts float64, last bool, 
 
 // arrive offers the new flows of the tick to the table.
 func (s *simulation) arrive(now float64) {
-	total, walks := 0.0, 0.0
+	total, passing, walks := 0.0, 0.0, 0.0
 	for i := range s.flows {
 		f := &s.flows[i]
 		clear(f.arriving)
@@ -335,7 +336,7 @@ func (s *simulation) arrive(now float64) {
 		if f.back != nil {
 			f.arriving[0] += f.back[s.tick]
 		}
-		if f.untracked || len(f.states) == 0 {
+		if f.untracked || len(f.states) == 0 && f.Refusal == Accepted {
 			clear(f.arriving)
 			continue
 		}
@@ -343,13 +344,17 @@ func (s *simulation) arrive(now float64) {
 		if n == 0 {
 			continue
 		}
-		s.Arrived += n
-		s.Begun += f.arriving[0]
 		searched := f.Walks
 		if searched == 0 {
 			searched = 1
 		}
 		walks += n * searched
+		if f.Refusal != Accepted {
+			passing += n
+			continue
+		}
+		s.Arrived += n
+		s.Begun += f.arriving[0]
 		n -= s.renew(f, n, now)
 		n -= s.refuse(f, n)
 		total += n
@@ -357,8 +362,8 @@ func (s *simulation) arrive(now float64) {
 	if walks > 0 && s.buckets > 0 && s.expired > 0 {
 		s.free(s.expired * -math.Expm1(-2*walks/s.buckets))
 	}
-	if total > 0 {
-		s.admit(total, now)
+	if total+passing > 0 {
+		s.admit(total, passing, now)
 	}
 }
 

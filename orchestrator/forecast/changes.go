@@ -32,6 +32,10 @@ func (p *prediction) events(until float64) []event {
 		if a.Kind != actions.Join && a.Node != "" && a.Node != wiring.DUT {
 			continue
 		}
+		if p.Performed != nil {
+			list = append(list, p.performed(i, a)...)
+			continue
+		}
 		at, known := p.Scenario.ActionBegins(a)
 		begin := at.Seconds()
 		switch {
@@ -57,6 +61,21 @@ func (p *prediction) events(until float64) []event {
 		}
 		return cmp.Compare(a.at, b.at)
 	})
+	return list
+}
+
+// performed returns the ith action as often as the trial performed it: each in the middle of the
+// time that it took.
+func (p *prediction) performed(i int, a scenarios.Action) (list []event) {
+	for _, done := range p.Performed {
+		if done.Name != a.Name || done.Begun == nil {
+			continue
+		}
+		list = append(list, event{a, i, *done.Begun + done.Took/2, true, false})
+		if done.Ended != nil && a.Kind.Undoable() {
+			list = append(list, event{a, i, *done.Ended, true, true})
+		}
+	}
 	return list
 }
 
@@ -91,10 +110,12 @@ func (p *prediction) changes(in *occupancy.Input) []occupancy.Change {
 			change.Streams = map[int]occupancy.Update{}
 			for i, one := range p.parts {
 				states := now.states(one.a, one.port)
+				refusal := now.refusal(one.a, one.port)
 				update := occupancy.Update{
-					States: states, Untracked: len(states) == 0, Pool: p.pools.of(now, one),
+					States: states, Refusal: refusal, Pool: p.pools.of(now, one),
+					Untracked: len(states) == 0 && refusal == occupancy.Accepted,
 				}
-				if !update.Untracked && len(in.Streams[i].States) == 0 {
+				if len(states) > 0 && len(in.Streams[i].States) == 0 {
 					in.Streams[i].States = states // it begins untracked
 				}
 				change.Streams[i] = update
@@ -106,7 +127,9 @@ func (p *prediction) changes(in *occupancy.Input) []occupancy.Change {
 	}
 	var begin []occupancy.Change
 	for i, one := range p.parts {
-		if len(p.base.states(one.a, one.port)) == 0 && len(in.Streams[i].States) > 0 {
+		never := len(p.base.states(one.a, one.port)) == 0 &&
+			in.Streams[i].Refusal == occupancy.Accepted
+		if never && len(in.Streams[i].States) > 0 {
 			begin = append(begin, occupancy.Change{
 				At: in.From, Streams: map[int]occupancy.Update{i: {Untracked: true}},
 			})

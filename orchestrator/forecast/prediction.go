@@ -33,6 +33,9 @@ type Case struct {
 	Age *time.Duration
 	// Client is the kernel that makes the load.
 	Client kernels.Version
+	// Performed are the actions of the trial with their times; nil before it. Those that it lacks
+	// did not come.
+	Performed []results.Action
 }
 
 // prediction is a workload as streams of a simulation.
@@ -60,7 +63,7 @@ func Predict(c Case) *results.Prediction {
 	var ranges []occupancy.Range
 	for _, pace := range tried {
 		in := p.input(pace)
-		for _, shift := range shifts(in) {
+		for _, shift := range p.shifts(in) {
 			ranges = append(ranges, occupancy.Simulate(shifted(in, shift)))
 		}
 	}
@@ -75,6 +78,9 @@ func Predict(c Case) *results.Prediction {
 		room = min(room, ports)
 	}
 	made.Describe(p.rate, p.residence(), room, !p.closed)
+	if c.Age == nil { // the collector comes as often as the tables of all namespaces need it
+		made.PeakLow = min(made.PeakLow, made.Alive)
+	}
 	if slices.ContainsFunc(p.parts, func(one part) bool { return random(one.a) }) {
 		made.Chance(c.State.Max)
 	}
@@ -107,12 +113,16 @@ const underWay = 0.25
 
 // shifts returns the delays, in seconds, with which the changes of a simulation may come. Where one
 // removes entries, a connection that is under way makes its entry again, as if the change had come
-// before it.
-func shifts(in occupancy.Input) []float64 {
-	if slices.ContainsFunc(in.Changes, func(c occupancy.Change) bool { return c.Remove != nil }) {
-		return []float64{-underWay, 0, underWay}
+// before it. An action that was performed came at some moment of the time that it took.
+func (p *prediction) shifts(in occupancy.Input) []float64 {
+	if !slices.ContainsFunc(in.Changes, func(c occupancy.Change) bool { return c.Remove != nil }) {
+		return []float64{0}
 	}
-	return []float64{0}
+	off := underWay
+	for _, done := range p.Performed {
+		off = max(off, done.Took/2)
+	}
+	return []float64{-off, 0, off}
 }
 
 // shifted returns a simulation whose changes come later by some seconds.
@@ -133,7 +143,8 @@ func newPrediction(c Case) *prediction {
 				one.joins = action.Name
 			}
 			states := p.base.states(a, one.port)
-			if len(states) == 0 && len(c.Scenario.Actions) == 0 {
+			refused := p.base.refusal(a, one.port) != occupancy.Accepted
+			if len(states) == 0 && !refused && len(c.Scenario.Actions) == 0 {
 				continue
 			}
 			p.parts = append(p.parts, one)
@@ -208,6 +219,7 @@ func (p *prediction) input(pace float64) occupancy.Input {
 		states := p.base.states(a, one.port)
 		stream := occupancy.Stream{
 			Name: a.Name, Retries: again, States: states,
+			Refusal:  p.base.refusal(a, one.port),
 			Arrivals: func(t float64) float64 { return one.share * before(t-start) },
 			Pool:     p.pools.of(p.base, one), Talks: a.Spec.Interval.Seconds(),
 		}
@@ -231,6 +243,11 @@ func (p *prediction) input(pace float64) occupancy.Input {
 
 // joinedAt returns when an action that an entry waits for comes, as far as that is known.
 func (p *prediction) joinedAt(name string) float64 {
+	for _, done := range p.Performed {
+		if done.Name == name && done.Begun != nil {
+			return *done.Begun
+		}
+	}
 	for _, a := range p.Scenario.Actions {
 		if a.Name == name {
 			at, _ := p.Scenario.ActionBegins(a)

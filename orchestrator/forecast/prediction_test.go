@@ -22,9 +22,16 @@ func predicted(t *testing.T, workload, dut string) *results.Prediction {
 
 func predictedIn(t *testing.T, topology, workload, dut string) *results.Prediction {
 	t.Helper()
+	return Predict(caseOf(t, topology, workload, dut, ""))
+}
+
+// caseOf returns the trial of the first scenario of an experiment, with a table of 1000; more are
+// further lines of it.
+func caseOf(t *testing.T, topology, workload, dut, more string) Case {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "experiment.yaml")
 	text := "experiment: x\ntopology: {" + topology + "}\ndut: {" + dut +
-		"}\nworkload: [" + workload + "]\nscenarios: {a: {}}\n"
+		"}\nworkload: [" + workload + "]\nscenarios: {a: {}}\n" + more + "\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -46,11 +53,11 @@ func predictedIn(t *testing.T, topology, workload, dut string) *results.Predicti
 		"net.netfilter.nf_conntrack_icmpv6_timeout":             30,
 	}}
 	state.Tracking.IPv4, state.Tracking.IPv6 = tuning.Yes, tuning.Yes
-	return Predict(Case{
+	return Case{
 		Topology: experiment.Topology, Scenario: scenario,
 		Entries: wiring.Assignments(experiment.Topology, scenario, 1),
 		State:   state, Age: new(3 * time.Second), Client: kernels.Version{Major: 6, Minor: 1},
-	})
+	}
 }
 
 // TestPredict_NamesThatBeginAlike: the prediction goes by the entries, whatever their names: it
@@ -146,16 +153,61 @@ func TestPredict(t *testing.T) {
 	}
 }
 
-// TestPredict_NAT has two of three ports of a load translated to few sources.
+// TestPredict_NAT has two of three ports of a load translated to few sources, by rules with
+// conditions that the lab decides.
 func TestPredict_NAT(t *testing.T) {
 	const hold = "{generator: hold, connections: 300, rate: 100/s, duration: 2s, ports: [80-82]}"
-	p := predictedIn(t, "kind: router", hold, `rules: "*nat\n-A POSTROUTING -o `+
-		`${server.interface} -p tcp --dport 81:82 -j SNAT --to-source `+
-		`${dut.server.address}:40000-40039\nCOMMIT"`)
-	// 80 of the 200 connections to the two ports get a source, since each is a destination.
-	if p.Peak != 180 || p.NATRefused != 120 || p.NATPorts != 80 {
-		t.Errorf("peak %d, %d refused of %d ports; want 180, 120, 80",
-			p.Peak, p.NATRefused, p.NATPorts)
+	for _, condition := range []string{
+		"-o ${server.interface}", "-o eth1", "-s 10.0.0.0/8", "-s ${client.address}",
+		"-d ${server.network}", "-d 10.78.0.2", "! -d 10.77.0.0/16 -m mark ! --mark 0x4000/0x4000",
+		"-m set --match-set inside src",
+	} {
+		p := predictedIn(t, "kind: router", hold, `ipset: "create inside hash:net\nadd inside `+
+			`${client.network}", rules: "*nat\n-A POSTROUTING `+condition+` -p tcp `+
+			`--dport 81:82 -j SNAT --to-source ${dut.server.address}:40000-40039\nCOMMIT"`)
+		// 80 of the 200 connections to the two ports get a source, since each is a destination.
+		if p.Peak != 180 || p.NATRefused != 120 || p.NATPorts != 80 {
+			t.Errorf("%s: peak %d, %d refused of %d ports; want 180, 120, 80",
+				condition, p.Peak, p.NATRefused, p.NATPorts)
+		}
+	}
+}
+
+// TestPredict_RefusedFlows: packets that a rule refuses need room in the table before they meet it,
+// with their repetitions, also where the rule would answer; not those refused before tracking.
+func TestPredict_RefusedFlows(t *testing.T) {
+	const load = "{generator: hold, connections: 1000, rate: 500/s, duration: 9s}, {generator: " +
+		"tcp, name: denied, connections: 100, rate: 100/s, start: 3s, ports: 81, timeout: 2s}"
+	for rule, drop := range map[string]int64{
+		`*filter\n-A INPUT -p tcp --dport 81 -j DROP`:            200,
+		`*filter\n-A INPUT -p tcp --dport 81 -j REJECT`:          200,
+		`*raw\n-A PREROUTING -p tcp --dport 81 -j DROP`:          0,
+		`*filter\n-A INPUT -j x\n-A x -p tcp --dport 81 -j DROP`: 200,
+	} {
+		p := predicted(t, load, `rules: "`+rule+`\nCOMMIT"`)
+		if p.Peak != 1000 || p.Drop != drop || p.Overflow != 0 {
+			t.Errorf("%s: peak %d, drop %d, overflow %d; want 1000, %d, 0", rule, p.Peak, p.Drop,
+				p.Overflow, drop)
+		}
+	}
+}
+
+// TestPredict_Performed: an action comes when the trial performed it, and what did not come changes
+// nothing.
+func TestPredict_Performed(t *testing.T) {
+	const load = "{generator: udp, flows: 500, rate: 100/s, silent: true}"
+	at := func(done []results.Action) int64 {
+		c := caseOf(t, "families: [ipv4]", load, "", "actions: [{action: flush, at: 2s}]")
+		c.Performed = done
+		return Predict(c).Peak
+	}
+	late := []results.Action{{Name: "flush", Begun: new(3.6), Took: 0.8}}
+	for name, got := range map[string][2]int64{
+		"planned": {at(nil), 300}, "late": {at(late), 400}, "never": {at(late[:0]), 500},
+	} {
+		if math.Abs(float64(got[0]-got[1])) > 2 {
+			t.Errorf("%s: peak %d, want %d", name, got[0], got[1])
+		}
 	}
 }
 

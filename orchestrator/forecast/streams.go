@@ -120,6 +120,19 @@ func (s situation) seen(flow rules.Flow) (there, back bool) {
 	return request.Untracked < rules.Surely, answer.Untracked < rules.Surely
 }
 
+// refusal returns how rules surely refuse the flows of an assignment to a port behind tracking.
+func (s situation) refusal(a wiring.Assignment, port uint16) occupancy.Refusal {
+	fate := s.rules.Fate(s.flow(a, port))
+	switch {
+	case !s.tracked[a.Family] || fate.Refused < rules.Surely || fate.Unseen ||
+		fate.Untracked == rules.Surely:
+		return occupancy.Accepted
+	case fate.Refusing.Rule != nil && fate.Refusing.Rule.Verdict == "REJECT":
+		return occupancy.Rejected
+	}
+	return occupancy.Dropped
+}
+
 // oneWay reports whether the kernel sees the answers to an assignment's flows to a port alone.
 func (s situation) oneWay(a wiring.Assignment, port uint16) bool {
 	there, back := s.seen(s.flow(a, port))
@@ -323,7 +336,7 @@ func (s situation) split(a wiring.Assignment) []part {
 		from, to := i*len(ports)/asked, (i+1)*len(ports)/asked
 		port := ports[from]
 		_, nat := s.rules.SourceNAT(s.flow(a, port))
-		key := fmt.Sprintf("%v %p", s.states(a, port), nat)
+		key := fmt.Sprintf("%v %p %v", s.states(a, port), nat, s.refusal(a, port))
 		at, ok := index[key]
 		if !ok {
 			at, index[key] = len(parts), len(parts)
