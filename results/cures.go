@@ -7,8 +7,10 @@ import (
 
 // kind holds the consequences of a [Code].
 type kind struct {
-	host bool   // the host spoilt the trial: another try may succeed
-	cure string // what the reader changes; empty where only a new run helps
+	host bool // the host spoilt the trial: another try may succeed
+	// either: the load did, and would again, unless a reason of the host's own is beside it.
+	either bool
+	cure   string // what the reader changes; empty where only a new run helps
 }
 
 // busy is the cure where the host had too little time.
@@ -23,6 +25,7 @@ var kinds = map[Code]kind{
 	CodeSteal:      {host: true, cure: busy},
 	CodeLostCPU:    {host: true, cure: busy},
 	CodeLostFrames: {host: true, cure: "offer less than the links carried, or " + busy},
+	CodeOverload:   {either: true, cure: "offer less than the links carried"},
 
 	CodeInterrupted: {cure: "let the run end"},
 	CodeBroken: {cure: "read console.log in the trial's folder; ctload doctor names what the " +
@@ -63,8 +66,9 @@ var kinds = map[Code]kind{
 // Spoilt reports whether a trial is INVALID only for reasons of the host's own, so that another try
 // may measure it validly.
 func (t *Trial) Spoilt() bool {
-	other := func(c Code) bool { return !kinds[c].host }
-	return t.Verdict == Invalid && len(t.InvalidCodes) > 0 &&
+	host := func(c Code) bool { return kinds[c].host }
+	other := func(c Code) bool { return !kinds[c].host && !kinds[c].either }
+	return t.Verdict == Invalid && slices.ContainsFunc(t.InvalidCodes, host) &&
 		!slices.ContainsFunc(t.InvalidCodes, other)
 }
 

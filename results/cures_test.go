@@ -16,8 +16,11 @@ func TestCodes_Documented(t *testing.T) {
 	}
 	for code, k := range kinds {
 		mark := ""
-		if k.host {
+		switch {
+		case k.host:
 			mark = " *"
+		case k.either:
+			mark = " (*)"
 		}
 		row := fmt.Sprintf("(?m)^\\| `%s`%s \\| .+ \\| %s \\|$", regexp.QuoteMeta(string(code)),
 			regexp.QuoteMeta(mark), regexp.QuoteMeta(k.cure))
@@ -56,6 +59,7 @@ func TestSpoilt(t *testing.T) {
 	if len(reasons) != 5 {
 		t.Fatalf("a host without time gives the reasons %v, want 5", reasons)
 	}
+	lost := []Reason{{CodeOverload, "the DUT never received 9 of 10 frames"}}
 	for _, tc := range []struct {
 		name    string
 		reasons []Reason
@@ -64,6 +68,8 @@ func TestSpoilt(t *testing.T) {
 		{"valid", nil, false},
 		{"every reason", reasons, true},
 		{"one", reasons[1:2], true},
+		{"more than the links carry", lost, false},
+		{"a stall that lost most frames", append(lost, reasons[2]), true},
 		{"another beside it", append([]Reason{{CodeConsole, "an oops"}}, reasons...), false},
 		{"another", []Reason{{CodeNoLoad, "no load was offered"}}, false},
 	} {

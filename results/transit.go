@@ -102,12 +102,23 @@ func (c Crossing) Lost() int64 {
 const (
 	maxLostFrames = 0.005 // share of the frames sent
 	lostSlack     = 16    // frames
+	// overload is the share from which the load is more than the links carry; a host that was busy
+	// for a moment loses less.
+	overload = 0.1
 )
 
 // Significant reports whether more was lost than the limits allow.
 func (c Crossing) Significant() bool {
 	lost := c.Lost()
 	return lost > lostSlack && float64(lost) > maxLostFrames*float64(c.Sent)
+}
+
+// code names the kind of a significant loss.
+func (c Crossing) code() Code {
+	if float64(c.Lost()) > overload*float64(c.Sent) {
+		return CodeOverload
+	}
+	return CodeLostFrames
 }
 
 // Words says how many frames were lost, and where.
@@ -142,15 +153,14 @@ func lostOnTheWay(t *Trial) (reasons []Reason) {
 	if to := t.Transit.certain(t.Transit.ToDUT); to.Significant() {
 		text := fmt.Sprintf("the DUT never received %s", to.Words())
 		if t.Seconds > 0 {
-			text += fmt.Sprintf("; the links carried %s frames a second: offer less than that",
+			text += fmt.Sprintf("; the links carried %s frames a second",
 				Figure(float64(to.Received)/t.Seconds))
 		}
-		reasons = append(reasons, Reason{CodeLostFrames, text})
+		reasons = append(reasons, Reason{to.code(), text})
 	}
 	if from := t.Transit.certain(t.Transit.FromDUT); from.Significant() {
-		text := fmt.Sprintf("the load nodes never received %s from the DUT: the host was too busy",
-			from.Words())
-		reasons = append(reasons, Reason{CodeLostFrames, text})
+		text := fmt.Sprintf("the load nodes never received %s from the DUT", from.Words())
+		reasons = append(reasons, Reason{from.code(), text})
 	}
 	return reasons
 }

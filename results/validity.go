@@ -57,6 +57,7 @@ const (
 	CodeSteal      Code = "steal"       // the hypervisor took CPU time of the DUT
 	CodeLostCPU    Code = "lost-cpu"    // the DUT waited for a CPU of its host
 	CodeLostFrames Code = "lost-frames" // the load did not reach the DUT
+	CodeOverload   Code = "overload"    // the links carried much less than the load
 	CodeClock      Code = "clock"       // the DUT's times are uncertain
 	CodeStalled    Code = "stalled"     // no sample came for a long time
 	CodeUnsampled  Code = "unsampled"   // no sample came at all

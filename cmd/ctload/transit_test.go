@@ -153,7 +153,7 @@ recovery: 1s
 	o := ctload(t, 5*time.Minute, "run", experiment(t, text), "--accelerator", "tcg",
 		"--format", "json", "--retries", "0")
 	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
-	if o.status != statusInvalid || !slices.Contains(trial.InvalidCodes, results.CodeLostFrames) {
+	if o.status != statusInvalid || !slices.Contains(trial.InvalidCodes, results.CodeOverload) {
 		t.Fatalf("exit status %d, invalid %q, transit %+v", o.status, trial.Invalid, trial.Transit)
 	}
 	exact(t, "flood", trial.Transit)
