@@ -102,6 +102,9 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 	if err := t.counterMeaning(ctx); err != nil {
 		return t.died(err)
 	}
+	if t.result.Meaning != nil { // what was refused while it was not steady depends on it
+		t.judgeHeal(t.series.all())
+	}
 	checks := map[string]CrossCheck{"before": first, "last": nearly, "after": final}
 	return errors.Join(
 		t.folder.SaveJSON(fileTable, table), t.folder.SaveJSON(fileSystem, last.System),

@@ -74,7 +74,7 @@ func JudgeHeal(
 			"action: %s did not hold at %s s (%s)", c, Figure(m.Elapsed), c.Words(m))}}
 	}
 	h.find(t, moments, normal, acts)
-	h.count(moments, probes, acts, timeout)
+	h.count(t.Meaning, moments, probes, acts, timeout)
 	return unsteady
 }
 
@@ -194,7 +194,9 @@ func (h *Heal) find(t *Trial, moments []Moment, normal []bool, a acts) {
 }
 
 // count sets the losses.
-func (h *Heal) count(moments []Moment, probes []ProbeSample, a acts, timeout float64) {
+func (h *Heal) count(
+	meaning *CounterMeaning, moments []Moment, probes []ProbeSample, a acts, timeout float64,
+) {
 	end := moments[len(moments)-1]
 	if a.first != nil {
 		h.Broken = end.broken - at(moments, *a.first.Begun).broken
@@ -207,7 +209,7 @@ func (h *Heal) count(moments []Moment, probes []ProbeSample, a acts, timeout flo
 		healed, failed = at(moments, *h.Healed), at(moments, *h.Healed+timeout)
 		h.LaterFailures = end.failed - failed.failed
 	}
-	refused := func(m Moment) int64 { return refusalsOf(m.Conntrack.Counters, nil).sum() }
+	refused := func(m Moment) int64 { return refusalsOf(m.Conntrack.Counters, meaning).sum() }
 	h.Refused = refused(healed) - refused(before)
 	h.Failed = failed.failed - failed.broken - before.failed + before.broken
 	for _, p := range probes {

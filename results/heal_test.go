@@ -150,6 +150,7 @@ func TestHealCounts(t *testing.T) {
 		s := &samples[i]
 		if s.Seconds > 0 {
 			s.Counters.Drop = int64(s.Seconds * 10)
+			s.Counters.InsertFailed = s.Counters.Drop / 2
 			s.Failed = int64(s.Seconds * 5)
 		}
 		if s.Seconds > 6 {
@@ -164,6 +165,11 @@ func TestHealCounts(t *testing.T) {
 	if h.Refused < 29 || h.Refused > 33 || h.Failed < 24 || h.Failed > 27 || h.Broken != 3 ||
 		h.ProbesLost != 30 {
 		t.Errorf("%+v", *h)
+	}
+	trial.Meaning = &CounterMeaning{} // a lost race is no drop
+	JudgeHeal(trial, []*Condition{condition(t, "probe.loss < 0.5")}, samples, probes, 2)
+	if n := trial.Heal.Refused; n < 43 || n > 50 {
+		t.Errorf("%d refused, want half as many more", n)
 	}
 }
 
