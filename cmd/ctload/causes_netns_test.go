@@ -81,6 +81,49 @@ scenarios:
   rule-only: {}
 recovery: 1s
 `,
+	"a dead backend, and clients that keep its entries": `
+experiment: fixed-ports
+topology: {kind: router, servers: 2}
+dut:
+  rules: |
+    *nat
+    COMMIT
+    *filter
+    -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT
+    COMMIT
+workload:
+  - generator: tcp
+    target: server1
+    ports: 2049
+    source-ports: 900-905
+    rate: 3/s
+    close: rst
+    duration: 10s
+    timeout: 1500ms
+  - {probe: tcp, name: mount, target: server1, port: 2049, rate: 5/s}
+  - generator: tcp
+    name: warm
+    target: server2
+    ports: 2049
+    rate: 1/s
+    duration: 10s
+    timeout: 1500ms
+steady: [probe.loss == 0]
+actions:
+  - {action: partition, node: server1, at: 2s}
+  - action: rules-load
+    name: other-backend
+    fix: true
+    at: 4s
+    rules: |
+      *nat
+      -A PREROUTING -d ${server.address} -p tcp --dport 2049 -j DNAT --to-destination ` +
+		`${server2.address}
+      COMMIT
+scenarios:
+  rules-only: {}
+recovery: 1s
+`,
 	"no source port": `
 experiment: no-port
 topology: router
@@ -103,34 +146,40 @@ func TestCausesInState(t *testing.T) {
 		verdict results.Verdict
 		failed  int64 // at least
 		words   []string
+		later   bool // the bystander heals and the load does not
 	}
 	for name, want := range map[string]map[string]outcome{
 		"idle for longer than the timeout": {
 			"expired": {results.StateLost, 20, []string{
 				"--ctstate NEW -j DROP", "pool is silent for 4.00 s",
 				"2 s (tcp_timeout_established)",
-			}},
-			"kept-alive": {results.Clean, 0, nil},
+			}, false},
+			"kept-alive": {results.Clean, 0, nil, false},
 		},
 		"answers take another way": {
 			"one-way": {results.NotConntrack, 20, []string{
 				"-A FORWARD -m conntrack --ctstate INVALID -j DROP",
 				"packets that tracking called invalid", "CT --notrack",
-			}},
+			}, false},
 			"accepted": {results.Clean, 0, []string{
 				"no rule of the DUT needs connection tracking",
-			}},
+			}, false},
 		},
 		"entries older than the rule": {
 			"rule-only": {results.StateLost, 20, []string{
 				"10 entries to", "are older than the rule -A PREROUTING -p udp",
 				"all but 10 of the failures", "NoPorts",
-			}},
+			}, false},
+		},
+		"a dead backend, and clients that keep its entries": {
+			"rules-only": {results.StateLost, 10, []string{
+				"(tcp SYN_SENT) are older than the rule -A PREROUTING -d",
+			}, true},
 		},
 		"no source port": {
 			"exhausted": {results.NATExhausted, 20, []string{
 				"found no free source port for NAT", "50 in use towards tcp ",
-			}},
+			}, false},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -147,6 +196,10 @@ func TestCausesInState(t *testing.T) {
 					t.Errorf("%s: %s, %d failed, want %s and at least %d", s.Name, trial.Verdict,
 						trial.Accounting.Failed, want.verdict, want.failed)
 				}
+				if h := trial.Heal; want.later && (h == nil || h.Healed == nil ||
+					h.LaterFailures == 0) {
+					t.Errorf("%s: %+v, want a healed bystander and later failures", s.Name, h)
+				}
 				for _, w := range want.words {
 					if !strings.Contains(trial.Sentence, w) {
 						t.Errorf("%s: %q is not in: %s", s.Name, w, trial.Sentence)
@@ -154,5 +207,24 @@ func TestCausesInState(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestThreshold_OfNothing: a limit on the latency of a load that nothing answers does not hold.
+func TestThreshold_OfNothing(t *testing.T) {
+	labtest.Need(t)
+	t.Parallel()
+	o, _ := measuredRun(t, time.Minute, experiment(t, `
+experiment: nothing
+workload: [{generator: tcp, connections: 30, rate: 100/s, listener: closed}]
+recovery: 500ms
+thresholds: {all: load.latency_ms.p99 < 250}
+`), "--driver", "netns")
+	if o.status != statusFailed {
+		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+	got := decode(t, o.stdout).Scenarios[0].Thresholds[0]
+	if got.Passed || !strings.Contains(got.Actual, "missing: not measured") {
+		t.Errorf("%+v", got)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +61,47 @@ scenarios:
 		if truth.rose < 100 || !strings.Contains(trial.Sentence, truth.counter) {
 			t.Errorf("%s: %s is %d, want at least 100, and its name in: %s",
 				name, truth.counter, truth.rose, trial.Sentence)
+		}
+	}
+}
+
+// TestRuleBesideFullTable has one load meet a rule and another one a full table: the failures of
+// each are told apart, and both causes are named.
+func TestRuleBesideFullTable(t *testing.T) {
+	needsTime(t)
+	text := `
+experiment: rule-and-table
+dut:
+  memory: 256MiB
+  rules: |
+    *filter
+    -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+    -A INPUT -p tcp --dport 81 -j DROP
+    COMMIT
+  sysctl: {net.netfilter.nf_conntrack_max: 200}
+workload:
+  - {generator: tcp, connections: 300, rate: 100/s, timeout: 2s}
+  - {generator: tcp, name: denied, connections: 200, rate: 66/s, ports: 81, timeout: 2s}
+recovery: 1s
+`
+	for _, m := range measuredTrials(t, experiment(t, text)) {
+		trial := m.trial
+		t.Log(trial.Sentence)
+		if trial.Verdict != results.TableFull {
+			t.Errorf("verdict %s", trial.Verdict)
+		}
+		for name, want := range map[string]int64{"tcp": 100, "denied": 200} {
+			if got := trial.Entries[name].Failed; got != want {
+				t.Errorf("%d of %s failed, want %d", got, name, want)
+			}
+		}
+		for _, w := range []string{"full at 200 entries", "--dport 81 -j DROP\" (table filter"} {
+			if !strings.Contains(trial.Sentence, w) {
+				t.Errorf("%q is not in it", w)
+			}
+		}
+		if p := trial.Prediction; math.Abs(float64(trial.Conntrack.Drop-p.Drop)) > 0.1*float64(p.Drop) {
+			t.Errorf("%d were dropped, %d were predicted", trial.Conntrack.Drop, p.Drop)
 		}
 	}
 }
