@@ -59,7 +59,8 @@ func (c Conditions) Observe(value float64, t *results.Trial) (Observation, error
 	o := Observation{Value: value}
 	if t.Verdict == results.Invalid {
 		o.Invalid = true
-		if slices.ContainsFunc(t.InvalidCodes, results.Code.OfGenerator) {
+		limits := func(c results.Code) bool { return c.OfGenerator() || c == results.CodeOverload }
+		if slices.ContainsFunc(t.InvalidCodes, limits) {
 			o.Limit = Generator
 		}
 		return o, nil

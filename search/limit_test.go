@@ -72,6 +72,7 @@ func TestObserve(t *testing.T) {
 func TestObserve_Invalid(t *testing.T) {
 	for code, want := range map[results.Code]Limit{
 		results.CodeSteal: "", results.CodePacing: Generator, results.CodeWorkers: Generator,
+		results.CodeOverload: Generator,
 	} {
 		spoilt := trial(results.Invalid, func(t *results.Trial) {
 			t.InvalidCodes = []results.Code{results.CodeClock, code}
