@@ -39,7 +39,7 @@ func TestBaselineOfAnotherAccelerator(t *testing.T) {
 			t.Errorf("%s, before the run: %v", accelerator, err)
 		}
 		run := measured("tcg")
-		if err := conclude(run, Request{Job: Job{Plan: plan}}); err != nil {
+		if err := plan.conclude(run); err != nil {
 			t.Fatal(err)
 		}
 		err := baseline.Judge(run)

@@ -23,6 +23,7 @@ type Plan struct {
 	Scenarios  []scenarios.Resolved // in the order of the file and of the report
 	Seed       uint64               // for the order of the trials and of the tuples
 	Order      []Slot
+	Shard      *results.Shard // the part of the run that Order is; nil: the whole
 	// Retries limits the further attempts of each trial that the host spoils.
 	Retries    int
 	workloads  []results.Workload     // of each scenario, without figures

@@ -73,9 +73,9 @@ func (q *queue) takeOver(scenario int) {
 		return n
 	}
 	for _, t := range trials {
-		if more := t.Number - q.Plan.Experiment.Trials; more > 0 {
+		if n := q.Plan.repetitions(t.Number); n > 0 {
 			q.begun++
-			q.repeated[scenario] = max(q.repeated[scenario], more)
+			q.repeated[scenario] = max(q.repeated[scenario], n)
 		}
 	}
 	for _, t := range trials {
@@ -279,7 +279,7 @@ func (q *queue) repeat(slot Slot) {
 	q.repeated[slot.Scenario]++
 	q.open = append(q.open, Slot{
 		Scenario: slot.Scenario, Repeats: slot.Number, Attempt: slot.Attempt + 1,
-		Number: q.Plan.Experiment.Trials + q.repeated[slot.Scenario],
+		Number: q.Plan.repetition(q.repeated[slot.Scenario]),
 	})
 }
 

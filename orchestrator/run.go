@@ -49,7 +49,7 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 		run = r.Resume
 		run.Interrupted = false
 	}
-	run.Unfinished, run.Planned = true, len(r.Plan.Order)
+	run.Unfinished, run.Planned = true, len(r.Plan.Scenarios)*r.Plan.Experiment.Trials
 	if err := r.save(run); err != nil {
 		return run, err
 	}
@@ -64,7 +64,10 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 		run.Interrupted = ctx.Err() != nil
 		return run, errors.Join(err, r.save(run))
 	}
-	err := conclude(run, r)
+	var err error
+	if run.Shard == nil { // else the merge judges all shards together
+		err = r.Plan.conclude(run)
+	}
 	run.Unfinished = err != nil
 	return run, errors.Join(err, r.save(run))
 }
@@ -87,12 +90,12 @@ func (r Request) begin(run *results.Run) events.Event {
 }
 
 // conclude judges what only the whole run can show.
-func conclude(run *results.Run, r Request) error {
+func (p *Plan) conclude(run *results.Run) error {
 	results.Reconcile(run)
 	var errs []error
 	for i := range run.Scenarios {
 		s := &run.Scenarios[i]
-		outcomes, err := results.CheckThresholds(r.Plan.thresholds[i], s)
+		outcomes, err := results.CheckThresholds(p.thresholds[i], s)
 		s.Thresholds, errs = outcomes, append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -110,7 +113,7 @@ func newRun(r Request) *results.Run {
 func (p *Plan) Expected() *results.Run {
 	run := &results.Run{
 		Schema: results.SchemaVersion, Experiment: p.Experiment.Name, Summary: p.Experiment.Summary,
-		Seed: p.Seed, Environment: environment(vm.About{}),
+		Seed: p.Seed, Shard: p.Shard, Environment: environment(vm.About{}),
 		Workload: asked(p.Experiment.Workload), Phases: phases(p.Experiment.Phases),
 	}
 	for i := range p.Scenarios {

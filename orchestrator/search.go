@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -26,6 +27,8 @@ type Search struct {
 	AtLeast    float64 // value that each scenario has to reach; 0: none
 	// Over looks for a limit at each value of another quantity; the zero Axis has none.
 	Over goals.Axis
+	// Number and Of leave it the scenarios of one shard, from 1, of several; an Of of 0: all.
+	Number, Of int
 }
 
 // limitSearch is a search under way.
@@ -62,15 +65,52 @@ func (s Search) prepare(plan *Plan) (*limitSearch, error) {
 	if s.Over.Varies(s.Goal) {
 		return nil, fmt.Errorf("--over %s: --%s looks for that", s.Over.Key(), s.Goal)
 	}
+	var all []origin
 	for i, base := range plan.Scenarios {
 		list, values := s.Over.Over(base)
 		for at, r := range list {
-			if err := h.add(i, r, values[at]); err != nil {
-				return nil, err
-			}
+			all = append(all, origin{r, i, values[at]})
+		}
+	}
+	own, err := h.deal(all)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range own {
+		if err := h.add(o.plan, o.Resolved, o.over); err != nil {
+			return nil, err
 		}
 	}
 	return h, nil
+}
+
+// origin is a scenario whose limit is looked for, with its index in the plan and its value on the
+// axis.
+type origin struct {
+	scenarios.Resolved
+	plan int
+	over string
+}
+
+// deal returns the scenarios of the search's shard.
+func (h *limitSearch) deal(all []origin) (own []origin, err error) {
+	switch {
+	case h.Of == 0:
+		return all, nil
+	case h.Of > len(all):
+		return nil, fmt.Errorf("--shard: the search has %d scenarios, too few for %d shards",
+			len(all), h.Of)
+	}
+	draw := rand.New(rand.NewPCG(h.plan.Seed, 1)).Perm(h.Of)
+	h.plan.Shard = &results.Shard{Number: h.Number, Of: h.Of}
+	for i, o := range all {
+		h.report.Search.Planned = append(h.report.Search.Planned, o.Name)
+		if draw[i%h.Of] == h.Number-1 {
+			own = append(own, o)
+			h.plan.Shard.Trials = append(h.plan.Shard.Trials, o.Name)
+		}
+	}
+	return own, nil
 }
 
 // add adds a scenario whose limit is looked for; i is the index of its origin in the plan, over its

@@ -22,24 +22,49 @@ const (
 
 // read reads a regular file of the folder, of at most limit bytes.
 func (f *Folder) read(name string, limit int64) ([]byte, error) {
-	// Without O_NONBLOCK a FIFO would hang.
-	file, err := f.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	file, err := f.open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", filepath.Join(f.path, name))
-	}
-	if err != nil {
-		return nil, err
-	}
 	data, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err == nil && int64(len(data)) > limit {
 		err = fmt.Errorf("%s is larger than %d MiB", filepath.Join(f.path, name), limit>>20)
 	}
 	return data, err
+}
+
+// open opens a regular file of the folder for reading.
+func (f *Folder) open(name string) (*os.File, error) {
+	// Without O_NONBLOCK a FIFO would hang.
+	file, err := f.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", filepath.Join(f.path, name))
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// copyFile copies a regular file of another run, under the same name.
+func (f *Folder) copyFile(from *Folder, name string) error {
+	file, err := from.open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return f.writeWhole(name, func(w io.Writer) error {
+		n, err := io.Copy(w, io.LimitReader(file, maxSeries+1))
+		if err == nil && n > maxSeries {
+			err = fmt.Errorf("%s is larger than %d MiB", file.Name(), maxSeries>>20)
+		}
+		return err
+	})
 }
 
 func (f *Folder) writeBytes(name string, data []byte) error {

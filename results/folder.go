@@ -10,8 +10,8 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -220,23 +220,12 @@ func Resume(path string) (*Folder, *Run, error) {
 
 // rewind removes the trials that a run began and did not finish.
 func (f *Folder) rewind(run *Run) error {
-	if run.Planned == 0 || run.Part("") == nil {
+	if run.Planned == 0 || run.ended() {
 		return fmt.Errorf("the run %s is finished: there is nothing to resume", f.path)
 	}
+	run.Rewind()
 	made := map[string]bool{}
-	for i := range run.Scenarios {
-		s := &run.Scenarios[i]
-		for j := range s.Trials {
-			if t := &s.Trials[j]; t.Cut() {
-				for k := range s.Trials {
-					if s.Trials[k].RepeatedAs == t.Number {
-						s.Trials[k].RepeatedAs = 0
-					}
-				}
-			}
-		}
-		s.Trials = slices.DeleteFunc(s.Trials, func(t Trial) bool { return t.Cut() })
-		s.Thresholds = nil
+	for _, s := range run.Scenarios {
 		for _, t := range s.Trials {
 			made[path.Clean(t.Folder)] = true
 		}
@@ -339,6 +328,26 @@ func (f *Folder) CreateTrial(scenario string, number int) (*TrialFolder, error) 
 		return nil, diskError(what, err)
 	}
 	return &TrialFolder{of: f, name: name}, nil
+}
+
+// TakeOver copies the folder of a trial from another run, under the same name.
+func (f *Folder) TakeOver(from *Folder, t *Trial) error {
+	what := fmt.Sprintf("copying %s of %s", t.Folder, from.path)
+	name, in := strings.CutPrefix(t.Folder, dirTrials+"/")
+	if !in || !folderName.MatchString(name) {
+		return fmt.Errorf("%s: it is no folder of a trial", what)
+	}
+	list, err := fs.ReadDir(from.root.FS(), t.Folder)
+	if err == nil {
+		err = f.root.Mkdir(t.Folder, f.mode)
+	}
+	for _, entry := range list {
+		if err != nil {
+			break
+		}
+		err = f.copyFile(from, path.Join(t.Folder, entry.Name()))
+	}
+	return diskError(what, err)
 }
 
 // Trial opens the folder of a trial of this run, named by the trial's Folder.

@@ -42,6 +42,9 @@ type Run struct {
 	Interrupted bool      `json:"interrupted,omitempty"`
 	// Planned is the number of trials of the whole run; 0: a run of an older ctload.
 	Planned int `json:"planned,omitempty"`
+	// Shard says which part of the run this is; nil: it is none. A shard is judged with the others,
+	// once they are merged.
+	Shard *Shard `json:"shard,omitempty"`
 	// Unfinished is there from the first write on, and goes at a clean end: see [Run.Part].
 	Unfinished  bool        `json:"unfinished,omitempty"`
 	Environment Environment `json:"environment"`
@@ -513,6 +516,16 @@ func (r *Run) Scenario(name string) *Scenario {
 		return &r.Scenarios[i]
 	}
 	return nil
+}
+
+// Trials returns the trials of all scenarios.
+func (r *Run) Trials() (list []*Trial) {
+	for i := range r.Scenarios {
+		for j := range r.Scenarios[i].Trials {
+			list = append(list, &r.Scenarios[i].Trials[j])
+		}
+	}
+	return list
 }
 
 // ValidTrials returns the valid trials of the scenario, in their order.

@@ -533,18 +533,25 @@ func Failures(run *Run) []string {
 	return list
 }
 
-// Unmeasured returns a line for each part of a run without a valid measurement: that it is
-// unfinished or empty, its INVALID trials that none repeated, with reasons and cures, and scenarios
-// without any trial.
+// Unmeasured returns a line for each part of a run without a valid measurement: that it is a part
+// of a run or empty, scenarios without any trial, and what [InvalidTrials] returns.
 func Unmeasured(run *Run) []string {
 	var list []string
 	if err := run.Part(""); err != nil {
 		list = append(list, err.Error())
 	}
 	for _, s := range run.Scenarios {
-		if len(s.Trials) == 0 {
+		if len(s.Trials) == 0 && run.Shard == nil {
 			list = append(list, "no trial of "+s.Name)
 		}
+	}
+	return append(list, InvalidTrials(run)...)
+}
+
+// InvalidTrials returns a line for each INVALID trial that none repeated, with reasons and cures.
+func InvalidTrials(run *Run) []string {
+	var list []string
+	for _, s := range run.Scenarios {
 		for _, t := range s.Trials {
 			if t.Verdict != Invalid || t.RepeatedAs > 0 {
 				continue

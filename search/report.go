@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,6 +30,8 @@ type Found struct {
 	AtLeast   float64    `json:"at_least,omitempty"`
 	Scenarios []Scenario `json:"scenarios"`
 	Notes     []string   `json:"notes,omitempty"` // what bounds the use of these figures
+	// Planned are the names of all scenarios of the search, where Scenarios are those of a shard.
+	Planned []string `json:"planned,omitempty"`
 }
 
 // Scenario is the limit of one scenario.
@@ -76,6 +79,38 @@ func (f Found) Unlike(before Found) string {
 	return ""
 }
 
+// Join joins the findings of shards of one search: each scenario once, in the order of the search.
+// It returns instead why they are none of one search.
+func (f Found) Join(others []Found) (joined Found, unlike string) {
+	joined = f
+	joined.Scenarios, joined.Notes = slices.Clone(f.Scenarios), slices.Clone(f.Notes)
+	for _, o := range others {
+		if why := f.Unlike(o); why != "" {
+			return Found{}, why
+		}
+		if f.Resolution != o.Resolution || f.Confidence != o.Confidence || f.Over != o.Over ||
+			f.AtLeast != o.AtLeast || !slices.Equal(f.Planned, o.Planned) {
+			return Found{}, "the searches were asked for other limits (--resolution, " +
+				"--confidence, --over, --at-least)"
+		}
+		if o.Started.Before(joined.Started) {
+			joined.Started = o.Started
+		}
+		for _, s := range o.Scenarios {
+			named := func(other Scenario) bool { return other.Name == s.Name }
+			if !slices.ContainsFunc(joined.Scenarios, named) {
+				joined.Scenarios = append(joined.Scenarios, s)
+			}
+		}
+		joined.Notes = append(joined.Notes, o.Notes...)
+	}
+	place := func(s Scenario) int { return slices.Index(f.Planned, s.Name) }
+	slices.SortStableFunc(joined.Scenarios, func(a, b Scenario) int {
+		return cmp.Compare(place(a), place(b))
+	})
+	return joined, ""
+}
+
 // Worse returns the scenarios whose limit is worse than in an earlier search, each in words: the
 // two intervals have nothing in common.
 func (f Found) Worse(before Found) (list []string) {
@@ -110,7 +145,7 @@ func (s *Scenario) Set(r Result) {
 
 // Words says in a sentence what is known of the limit.
 func (s *Scenario) Words(confidence float64) string {
-	amount := func(v *float64) string { return results.Figure(*v) + s.unit() }
+	amount := func(v *float64) string { return s.Amount(*v) }
 	limit := ""
 	if s.Limit != "" {
 		limit = "; the limit is " + s.Limit.Words()
@@ -133,6 +168,9 @@ func (s *Scenario) Words(confidence float64) string {
 	}
 	return text + limit
 }
+
+// Amount words a value of what the search looks for.
+func (s *Scenario) Amount(v float64) string { return results.Figure(v) + s.unit() }
 
 // unit returns the unit as it follows a number.
 func (s *Scenario) unit() string {

@@ -31,6 +31,7 @@ var argumentCompletions = map[string]cobra.CompletionFunc{
 	"scenarios show":     first(from(shipped)),
 	"report":             first(runs),
 	"compare":            runs,
+	"merge":              runs,
 	"vm shell":           first(from(nodes)),
 	"respond":            first(oneOf(responderKinds...)),
 }

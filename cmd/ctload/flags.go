@@ -108,6 +108,27 @@ func seedFlag(into *uint64) *flagValue {
 	}}
 }
 
+// shard is the value of --shard; a number of 0: none.
+type shard struct{ number, of int }
+
+// shardFlag returns the value of one shard of several, as 2/5.
+func shardFlag(into *shard) *flagValue {
+	return &flagValue{kind: "I/N", read: func(text string) error {
+		left, right, _ := strings.Cut(text, "/")
+		number, err := strconv.ParseUint(left, 10, 16)
+		of, err2 := strconv.ParseUint(right, 10, 16)
+		if err != nil || err2 != nil {
+			return fmt.Errorf("%q is no shard, such as 2/5 for the second of five", text)
+		}
+		if of < 1 || number < 1 || number > of {
+			return fmt.Errorf("%q is no shard: of %d they are 1/%[2]d to %[2]d/%[2]d", text,
+				max(of, 1))
+		}
+		*into = shard{int(number), int(of)}
+		return nil
+	}}
+}
+
 // portsFlag returns the value of a list of ports and port ranges. A listener may ask for port 0,
 // which stands for a free one.
 func portsFlag(into *[]uint16, listening bool) *flagValue {

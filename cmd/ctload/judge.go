@@ -87,9 +87,8 @@ func (f *judgeFlags) load(cmd *cobra.Command) (*compare.Baseline, error) {
 // failed threshold, since an invalid measurement shows nothing. A table on stdout has named what
 // failed; a document there may not have.
 func (f *judgeFlags) conclusion(run *results.Run) error {
-	if list := results.Unmeasured(run); len(list) > 0 {
-		err := errors.New("INVALID: " + strings.Join(list, "\nINVALID: "))
-		return &statusError{status: statusInvalid, Err: err}
+	if err := invalid(results.Unmeasured(run)); err != nil {
+		return err
 	}
 	if failures := results.Failures(run); len(failures) > 0 {
 		text := strings.Join(failures, "\n")
@@ -99,6 +98,16 @@ func (f *judgeFlags) conclusion(run *results.Run) error {
 		return &statusError{status: statusFailed, Err: errors.New(text)}
 	}
 	return nil
+}
+
+// invalid returns the error of a run with parts that were not measured validly, each in a line of
+// the list; nil without any.
+func invalid(list []string) error {
+	if len(list) == 0 {
+		return nil
+	}
+	err := errors.New("INVALID: " + strings.Join(list, "\nINVALID: "))
+	return &statusError{status: statusInvalid, Err: err}
 }
 
 // judgedWords counts what failed.

@@ -27,7 +27,8 @@ experiment; 3 the host lacks something; 4 a trial was INVALID; 130 interrupted.`
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
-	group(root, runCommand(), searchCommand(), importCommand(), reportCommand(), compareCommand(),
+	group(root, runCommand(), searchCommand(), importCommand(), mergeCommand(), reportCommand(),
+		compareCommand(),
 		scenariosCommand(),
 		generateCommand(), respondCommand(), planCommand(), captureCommand(),
 		explainCommand(), doctorCommand(), gcCommand(),

@@ -48,6 +48,7 @@ type runFlags struct {
 	seed      uint64
 	out       string
 	resume    string // folder of an unfinished run
+	shard     shard
 	dryRun    bool
 	choice    labs.Choice
 	texts     map[string][]string // paths of rules and sysctls, by key
@@ -84,6 +85,8 @@ The table goes to stdout, progress to stderr, and everything measured into the r
 	flags.VarP(textFlag(&f.out, "folder", "runs/now"), "out", "o",
 		"run folder (default: runs/EXPERIMENT-TIME)")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the time lines of trials, and boot nothing")
+	flags.Var(shardFlag(&f.shard), "shard",
+		"make one of several parts of the run, as 2/5; ctload merge joins and judges them")
 	f.judgeFlags.register(flags)
 	f.watch.register(flags)
 	return cmd
@@ -106,8 +109,11 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) (failed error) {
 	if err := equip(&job); err != nil {
 		return err
 	}
-	about := fmt.Sprintf("%s: %s, about %s", job.Plan.Experiment.Name,
-		count(len(job.Plan.Order), "trial"), job.Plan.Expect(f.choice, job.Cache))
+	trials := count(len(job.Plan.Order), "trial")
+	if s := job.Plan.Shard; s != nil {
+		trials += fmt.Sprintf(" (shard %v)", s)
+	}
+	about := fmt.Sprintf("%s: %s, about %s", job.Plan.Experiment.Name, trials, job.Plan.Expect(f.choice, job.Cache))
 	if repeats := job.Plan.Repeats(); repeats != "" {
 		about += "; each is " + repeats
 	}
@@ -148,6 +154,9 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) (failed error) {
 	}
 	if terminal(cmd.ErrOrStderr()) {
 		fmt.Fprint(cmd.ErrOrStderr(), whatNext(os.Args[0], job.Plan.Experiment.Name, f.out))
+	}
+	if run.Shard != nil { // the merge judges
+		return invalid(results.InvalidTrials(run))
 	}
 	return f.conclusion(run)
 }
@@ -199,7 +208,7 @@ func (f *runFlags) open(job *orchestrator.Job) (err error) {
 func (f *runFlags) runInside(cmd *cobra.Command, args []string) error {
 	defer catchSignals(cmd)()
 	keepPipes()
-	job, err := f.plan(cmd, args)
+	job, err := f.planTrials(cmd, args)
 	if err == nil {
 		err = equip(&job)
 	}
@@ -297,7 +306,10 @@ func (f *runFlags) check(
 	cmd *cobra.Command, args []string,
 ) (job orchestrator.Job, baseline *compare.Baseline, err error) {
 	if f.files, err = reports.ParseFiles(f.reports); err == nil {
-		job, err = f.plan(cmd, args)
+		job, err = f.planTrials(cmd, args)
+	}
+	if err == nil && job.Plan.Shard != nil && f.baseline != "" {
+		err = errors.New("--baseline: ctload merge compares the merged run, and no shard of it")
 	}
 	if err == nil && f.out != "" {
 		if err = results.CheckNew(f.out); err != nil {
@@ -357,7 +369,7 @@ func (f *runFlags) readExperiment(
 	}
 	for _, other := range []string{
 		"scenario", "kernel", "trials", "out", "threshold", "dry-run", "rules", "rules6", "nft",
-		"sysctl-file",
+		"sysctl-file", "shard",
 	} {
 		if err := exclusive(cmd, "resume", other); err != nil && !sandbox.Inside() {
 			return nil, err
@@ -374,6 +386,9 @@ func (f *runFlags) readExperiment(
 	}
 	e := run.Environment
 	f.seed = run.Seed
+	if run.Shard != nil {
+		f.shard = shard{run.Shard.Number, run.Shard.Of}
+	}
 	if !cmd.Flags().Changed("driver") && len(f.choice.Connect) == 0 && e.Driver != "" {
 		f.choice.Driver = e.Driver
 	}
@@ -411,12 +426,28 @@ func (f *runFlags) plan(cmd *cobra.Command, args []string) (job orchestrator.Job
 	experiment.Trials = cmp.Or(f.trials, experiment.Trials)
 	// A drawn seed is exact in JSON readers that use doubles.
 	seed := cmp.Or(f.seed, experiment.Seed, rand.Uint64()>>12+1)
+	if f.seed == 0 && experiment.Seed == 0 && f.shard.of > 0 {
+		if seed, err = orchestrator.SharedSeed(experiment); err != nil {
+			return job, err
+		}
+	}
 	job = orchestrator.Job{Choice: f.choice, Version: thisBuild().Version}
 	if job.Plan, err = orchestrator.NewPlan(experiment, seed); err != nil {
 		return job, err
 	}
 	job.Plan.Retries = f.retries
 	return job, f.choice.Check(experiment, job.Plan.Scenarios)
+}
+
+// planTrials plans as plan does, and deals the trials where a shard is asked for.
+func (f *runFlags) planTrials(cmd *cobra.Command, args []string) (orchestrator.Job, error) {
+	job, err := f.plan(cmd, args)
+	if err == nil && f.shard.of > 0 {
+		if err = job.Plan.Deal(f.shard.number, f.shard.of); err != nil {
+			err = fmt.Errorf("--shard: %w", err)
+		}
+	}
+	return job, err
 }
 
 // equip gives a job the folder of kernels, and of facts about the host.

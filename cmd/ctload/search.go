@@ -97,6 +97,9 @@ Where something else is lost first, the search halves what is left, and names it
 	}
 	flags.Var(over, "over", "look for the limit at each of these values: max, buckets, memory, "+
 		"cores or timeout:STATE, as max=4096,16384")
+	flags.Var(shardFlag(&f.shard), "shard",
+		"look for the limits of one of several parts of the scenarios, as 2/5; ctload merge joins "+
+			"and judges them")
 	f.registerLab(flags)
 	flags.VarP(textFlag(&f.out, "folder", "runs/now"), "out", "o",
 		"run folder (default: runs/EXPERIMENT-search-TIME)")
@@ -113,7 +116,8 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	before, err := f.earlier()
+	this := search.Found{Goal: f.Goal.String(), Loss: f.Loss, Keep: f.Keep}
+	before, err := earlierSearch(f.baseline, this)
 	if err != nil {
 		return err
 	}
@@ -162,26 +166,36 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return interrupted(cmd, err, "interrupted; what was measured is kept in "+f.out)
 	}
-	return f.conclusion(report.Search, before)
+	if f.Of > 0 { // the merge judges
+		return stuck(report.Search)
+	}
+	return judgeSearch(report.Search, before)
 }
 
-// earlier reads the search of --baseline; a nil one without it.
-func (f *searchFlags) earlier() (*search.Found, error) {
-	if f.baseline == "" {
+// earlierSearch reads the search of --baseline, with which this one is to be compared; a nil one
+// without it.
+func earlierSearch(baseline string, this search.Found) (*search.Found, error) {
+	if baseline == "" {
 		return nil, nil
 	}
-	folder, err := results.Open(f.baseline)
+	folder, err := results.Open(baseline)
 	if err != nil {
 		return nil, fmt.Errorf("--baseline: %w", err)
 	}
 	defer folder.Close()
 	var report search.Report
-	if err := folder.LoadSearch(&report); err != nil {
+	err = folder.LoadSearch(&report)
+	if err == nil && report.Search.Planned != nil {
+		var run *results.Run
+		if run, err = folder.Load(); err == nil {
+			err = run.Part(baseline)
+		}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("--baseline: %w", err)
 	}
-	this := search.Found{Goal: f.Goal.String(), Loss: f.Loss, Keep: f.Keep}
 	if why := this.Unlike(report.Search); why != "" {
-		return nil, fmt.Errorf("--baseline %s: %s", f.baseline, why)
+		return nil, fmt.Errorf("--baseline %s: %s", baseline, why)
 	}
 	return &report.Search, nil
 }
@@ -220,6 +234,11 @@ func (f *searchFlags) check(
 	}
 	if err != nil {
 		return job, 0, err
+	}
+	f.Number, f.Of = f.shard.number, f.shard.of
+	if f.Of > 0 && f.baseline != "" {
+		return job, 0, errors.New("--baseline: ctload merge compares the merged search, and no " +
+			"shard of it")
 	}
 	job.Search = &f.Search
 	job.Plan.Retries = 0  // the search itself asks again
@@ -278,34 +297,44 @@ func (f *searchFlags) readGoal(cmd *cobra.Command) error {
 	return nil
 }
 
-// conclusion returns the error that a whole search ends the program with; before is the search of
+// judgeSearch returns the error that a whole search ends the program with; before is the search of
 // --baseline, or nil.
-func (f *searchFlags) conclusion(found search.Found, before *search.Found) error {
-	var invalid, low []string
+func judgeSearch(found search.Found, before *search.Found) error {
+	if err := stuck(found); err != nil {
+		return err
+	}
+	var low []string
 	if before != nil {
 		low = found.Worse(*before)
 	}
 	for _, s := range found.Scenarios {
-		switch {
-		case s.Stuck:
-			text := "INVALID: " + s.Name + ": trials stayed INVALID"
-			for _, made := range slices.Backward(s.Made) {
-				if made.Invalid {
-					text += ": " + made.Why
-					break
-				}
-			}
-			invalid = append(invalid, text)
-		case found.TooLow(s):
+		if found.TooLow(s) {
 			low = append(low, fmt.Sprintf("%s, and --at-least is %s", s.Words(found.Confidence),
-				f.atLeast))
+				s.Amount(found.AtLeast)))
 		}
 	}
-	switch {
-	case len(invalid) > 0:
-		return &statusError{status: statusInvalid, Err: errors.New(strings.Join(invalid, "\n"))}
-	case len(low) > 0:
+	if len(low) > 0 {
 		return &statusError{status: statusFailed, Err: errors.New(strings.Join(low, "\n"))}
 	}
 	return nil
+}
+
+// stuck returns the error of a search that ended without the answer for some scenario, since trials
+// stayed INVALID; else nil.
+func stuck(found search.Found) error {
+	var list []string
+	for _, s := range found.Scenarios {
+		if !s.Stuck {
+			continue
+		}
+		text := s.Name + ": trials stayed INVALID"
+		for _, made := range slices.Backward(s.Made) {
+			if made.Invalid {
+				text += ": " + made.Why
+				break
+			}
+		}
+		list = append(list, text)
+	}
+	return invalid(list)
 }

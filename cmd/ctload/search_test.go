@@ -98,7 +98,7 @@ func TestSearch_ExitStatus(t *testing.T) {
 		{Name: "baseline", Value: &high, Low: &low, High: &high, Unit: "/s"},
 	}}
 	concluded := func(before *search.Found) int {
-		return exitStatus(t.Context(), new(searchFlags).conclusion(found, before))
+		return exitStatus(t.Context(), judgeSearch(found, before))
 	}
 	for least, want := range map[float64]int{0: statusOK, 190: statusOK, 191: statusFailed} {
 		found.AtLeast = least

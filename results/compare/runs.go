@@ -92,10 +92,15 @@ type UnlikeError struct {
 	Reasons []string
 	// LabsAlone says that they differ only in where they ran, which [AcrossLabs] allows.
 	LabsAlone bool
+	Merge     bool // they should be parts of one run
 }
 
 func (e *UnlikeError) Error() string {
-	text := "the runs cannot be compared: " + strings.Join(e.Reasons, "; ")
+	what := "compared"
+	if e.Merge {
+		what = "merged"
+	}
+	text := "the runs cannot be " + what + ": " + strings.Join(e.Reasons, "; ")
 	if e.LabsAlone {
 		text += "; --across-labs sets their verdicts and counts side by side"
 	}
@@ -368,8 +373,7 @@ func (p pair) differences(a, b *results.Run, acrossLabs bool) (unlike, notes []s
 			notes = append(notes, "rules of "+x.Name+" differ: "+firstDifference(rx, ry))
 		}
 		if mx, my := x.CounterMeaning(), y.CounterMeaning(); mx != "" && my != "" {
-			note("drop, insert_failed and chain_toolong of "+x.Name+" count other things, and "+
-				"verdicts do not", mx, my)
+			note(countersDiffer(x.Name), mx, my)
 		}
 		of := "actions of " + x.Name
 		unlike = append(unlike, x.Actions.Differences(y.Actions, of, "number", p.both)...)
