@@ -77,6 +77,10 @@ library: modules deps build userns library-deps ## run every shipped experiment
 	CTLOAD_LONG=1 $(GO) test ./cmd/ctload -run '^Test(Productions|Capture_)' -parallel 4 \
 		-timeout 30m
 
+.PHONY: fleet-check
+fleet-check: modules ## the texts of docs/fleet by the engines' own types and linters
+	$(GO) test -C docs/fleet/validate ./...
+
 .PHONY: test-short
 test-short: build ## the tests that need neither virtual machines nor a network
 	@# They wait more than they work; make test has the race detector.
