@@ -61,6 +61,9 @@ func Merge(folders []*results.Folder) (*Merged, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := m.checkDeal(plan); err != nil {
+		return nil, err
+	}
 	run := *first.Run
 	run.Shard, run.Interrupted = nil, false
 	run.Seconds, run.Scenarios, run.Warnings = 0, nil, nil
@@ -125,10 +128,29 @@ func (m *merger) load() error {
 		case err == nil && len(m.searches) == i:
 			m.searches = append(m.searches, report.Search)
 		case err == nil || errors.Is(err, fs.ErrNotExist) && m.searches != nil:
-			reason := fmt.Sprintf("only one of %s and %s is a search", m.folders[0].Path(), f.Path())
+			reason := fmt.Sprintf("only one of %s and %s is a search", m.folders[0].Path(),
+				f.Path())
 			return &compare.UnlikeError{Reasons: []string{reason}, Merge: true}
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
+		}
+	}
+	return nil
+}
+
+// checkDeal refuses shards of a run that the plan would not deal.
+func (m *merger) checkDeal(plan *Plan) error {
+	for _, part := range m.parts {
+		shard := part.Run.Shard
+		if shard == nil || m.searches != nil {
+			continue
+		}
+		own := *plan
+		own.Order = slices.Clone(plan.Order)
+		if err := own.Deal(shard.Number, shard.Of); err != nil ||
+			!slices.Equal(own.Shard.Trials, shard.Trials) {
+			reason := fmt.Sprintf("the trials of %s are not those of shard %v", part.Name, shard)
+			return &compare.UnlikeError{Reasons: []string{reason}, Merge: true}
 		}
 	}
 	return nil

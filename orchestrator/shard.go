@@ -15,8 +15,9 @@ import (
 // shard has within one as many trials as any other, in all and of each scenario, and keeps the
 // order of the plan.
 func (p *Plan) Deal(number, of int) error {
-	if of > len(p.Order) {
-		return fmt.Errorf("the run has %d trials, too few for %d shards", len(p.Order), of)
+	if number < 1 || number > of || of > len(p.Order) {
+		return fmt.Errorf("the run has %d trials, too few for shard %d of %d", len(p.Order), number,
+			of)
 	}
 	shard := p.dealt(of)
 	p.Order = slices.DeleteFunc(p.Order, func(s Slot) bool { return shard(s) != number })

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/orchestrator/goals"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/results/compare"
 )
@@ -86,6 +87,45 @@ func TestDeal_Repetitions(t *testing.T) {
 		if plan.repetitions(7) != 0 {
 			t.Error("trial 7 repeats another one")
 		}
+	}
+}
+
+// TestSearch_Shards deals the scenarios of a search, each to one shard.
+func TestSearch_Shards(t *testing.T) {
+	const text = `
+experiment: limits
+workload: [{generator: tcp, rate: 100/s, duration: 10s}]
+dut: {rules: "*filter\n-A INPUT -m conntrack --ctstate INVALID -j DROP\nCOMMIT"}
+scenarios: {a: {}, b: {}, c: {}}
+`
+	goal, err := goals.Parse(goals.Highest, "rate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for number := 1; number <= 2; number++ {
+		plan := planned(t, text)
+		found, err := plan.CheckSearch(Search{Goal: goal, Number: number, Of: 2, MaxTrials: 7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, s := range found.Scenarios {
+			names = append(names, s.Name)
+		}
+		if !slices.Equal(names, plan.Shard.Trials) || !slices.IsSorted(names) ||
+			!slices.Equal(found.Planned, []string{"a", "b", "c"}) {
+			t.Errorf("shard %v has %q of %q", plan.Shard, names, found.Planned)
+		}
+		all = append(all, names...)
+	}
+	slices.Sort(all)
+	if !slices.Equal(all, []string{"a", "b", "c"}) {
+		t.Errorf("the shards have %q", all)
+	}
+	_, err = planned(t, text).CheckSearch(Search{Goal: goal, Number: 1, Of: 4, MaxTrials: 7})
+	if err == nil {
+		t.Error("three scenarios were dealt to four shards")
 	}
 }
 
@@ -224,9 +264,12 @@ func TestMerge_Refusals(t *testing.T) {
 		{"kernel", 2, func(_ *Plan, run *results.Run) {
 			trials(run, func(trial *results.Trial) { trial.Kernel = "6.12" })
 		}, []string{"kernel of a: 6.1 in ", "6.12 in ", "kernel of b: "}},
-		{"seed", 2, func(_ *Plan, run *results.Run) { run.Seed = 9 }, []string{"seed: 7 in ", "9 in "}},
+		{"seed", 2, func(_ *Plan, run *results.Run) { run.Seed = 9 },
+			[]string{"seed: 7 in ", "9 in "}},
 		{"shards", 2, func(_ *Plan, run *results.Run) { run.Shard.Of = 4 },
 			[]string{"number of shards: 3 in ", "4 in "}},
+		{"deal", 2, func(_ *Plan, run *results.Run) { run.Shard.Trials = run.Shard.Trials[1:] },
+			[]string{"are not those of shard 2/3"}},
 		{"experiment", 2, func(plan *Plan, _ *results.Run) { plan.Experiment.Summary = "another" },
 			[]string{"the experiment of ", `another`}},
 		{"the same shard", 1, nil, []string{"shard 1/3 is in "}},
@@ -248,7 +291,7 @@ func TestMerge_Refusals(t *testing.T) {
 			if !unlike && !double || double != strings.HasPrefix(tc.name, "the same") {
 				t.Fatalf("%T: %v", err, err)
 			}
-			for _, words := range append(tc.says, first.Path(), second.Path()) {
+			for _, words := range append(tc.says, second.Path()) {
 				if !strings.Contains(err.Error(), words) {
 					t.Errorf("%q is not in %q", words, err)
 				}

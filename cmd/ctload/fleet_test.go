@@ -28,6 +28,9 @@ type batch struct {
 	merge  string
 }
 
+// hostedShell runs the scripts of GitHub and GitLab.
+var hostedShell = []string{"bash", "-e", "-o", "pipefail", "-c"}
+
 // podSpec is the part of a Job of Kubernetes that the test performs.
 type podSpec struct {
 	Spec struct {
@@ -81,7 +84,7 @@ func github(t *testing.T) batch {
 	// The artifacts of the shards come down as shards/shard-N.
 	fetch := "mv runs shards; GITHUB_STEP_SUMMARY=summary\n"
 	return batch{
-		jobs: len(shards.Strategy.Matrix.Shard), shell: []string{"bash", "-e", "-o", "pipefail", "-c"},
+		jobs: len(shards.Strategy.Matrix.Shard), shell: hostedShell,
 		script: func(job int) (string, []string) {
 			return shards.Steps[0].Run, []string{
 				fmt.Sprint("SHARD=", shards.Strategy.Matrix.Shard[job]),
@@ -105,7 +108,7 @@ func gitlab(t *testing.T) batch {
 	}
 	shards := pipeline.Shard
 	return batch{
-		jobs: shards.Parallel, shell: []string{"bash", "-e", "-o", "pipefail", "-c"},
+		jobs: shards.Parallel, shell: hostedShell,
 		script: func(job int) (string, []string) {
 			return strings.Join(shards.Script, "\n"), []string{
 				fmt.Sprint("CI_NODE_INDEX=", job+1), fmt.Sprint("CI_NODE_TOTAL=", shards.Parallel),
@@ -187,9 +190,12 @@ done
 // once, a job that is made again does not meet what it left, and the merge gets all folders.
 func TestFleet(t *testing.T) {
 	hosttest.Program(t, "bash")
+	pods := func(file string) func(t *testing.T) batch {
+		return func(t *testing.T) batch { return kubernetes(t, file) }
+	}
 	for name, of := range map[string]func(t *testing.T) batch{
-		"kubernetes":             func(t *testing.T) batch { return kubernetes(t, "kubernetes.yaml") },
-		"kubernetes-without-kvm": func(t *testing.T) batch { return kubernetes(t, "kubernetes-without-kvm.yaml") },
+		"kubernetes":             pods("kubernetes.yaml"),
+		"kubernetes-without-kvm": pods("kubernetes-without-kvm.yaml"),
 		"github":                 github, "gitlab": gitlab, "slurm": slurm, "nomad": nomad,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -25,9 +25,9 @@ func mergeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "merge DIR... --out RUN",
 		Short: "join the shards of a run, or of a search, and judge them",
-		Long: `Joins what ctload run --shard, or ctload search --shard, has measured on several hosts
-into one run: every trial as it was measured, and the thresholds judged once over all. The merged
-run equals one that a single host has made, but for times.
+		Long: `Joins what ctload run --shard, or ctload search --shard, has measured on several
+hosts into one run: every trial as it was measured, and the thresholds judged once over all. The
+merged run equals one that a single host has made, but for times.
 
   ctload merge shards/* --out runs/whole
 

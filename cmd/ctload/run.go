@@ -113,7 +113,8 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) (failed error) {
 	if s := job.Plan.Shard; s != nil {
 		trials += fmt.Sprintf(" (shard %v)", s)
 	}
-	about := fmt.Sprintf("%s: %s, about %s", job.Plan.Experiment.Name, trials, job.Plan.Expect(f.choice, job.Cache))
+	about := fmt.Sprintf("%s: %s, about %s", job.Plan.Experiment.Name, trials,
+		job.Plan.Expect(f.choice, job.Cache))
 	if repeats := job.Plan.Repeats(); repeats != "" {
 		about += "; each is " + repeats
 	}

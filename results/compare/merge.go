@@ -16,8 +16,8 @@ type Part struct {
 }
 
 // Parts returns the allowed differences between parts of one run, for the reader of the merged one:
-// those that [Runs] allows, but for the kernel, since the trials of a scenario are one sample. Other
-// differences, and other seeds or numbers of shards, are an [*UnlikeError].
+// those that [Runs] allows, but for the kernel, since the trials of a scenario are one sample.
+// Other differences, and other seeds or numbers of shards, are an [*UnlikeError].
 func Parts(parts []Part) (notes []string, err error) {
 	var names, unlike []string
 	var runs []*results.Run

@@ -53,7 +53,8 @@ func TestNomad(t *testing.T) {
 // TestGitHub lints the workflow: keys, expressions, and the shell scripts where shellcheck is
 // there.
 func TestGitHub(t *testing.T) {
-	linter, err := actionlint.NewLinter(os.Stderr, &actionlint.LinterOptions{Shellcheck: "shellcheck"})
+	options := actionlint.LinterOptions{Shellcheck: "shellcheck"}
+	linter, err := actionlint.NewLinter(os.Stderr, &options)
 	if err != nil {
 		t.Fatal(err)
 	}
