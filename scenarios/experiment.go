@@ -128,10 +128,11 @@ const (
 	Incident Group = "incident" // a class of incidents that operators report
 	Cure     Group = "cure"     // a well-known cure, by itself
 	Chaos    Group = "chaos"    // faults and emergency fixes on the time line of a trial
+	Claim    Group = "claim"    // a statement of folklore, decided by figures
 )
 
 // Words returns the valid values.
-func (Group) Words() []string { return words(Classic, WriteUp, Incident, Cure, Chaos) }
+func (Group) Words() []string { return words(Classic, WriteUp, Incident, Cure, Chaos, Claim) }
 
 var groupTitles = map[Group]string{
 	Classic:  "Classics: textbook loads against the table, to start from",
@@ -139,6 +140,7 @@ var groupTitles = map[Group]string{
 	Incident: "Incidents: the classes that operators report, the fault beside the cure",
 	Cure:     "Cures: what a well-known one does, and what it does not",
 	Chaos:    "Chaos: faults and emergency fixes in the middle of a load",
+	Claim:    "Claims: statements of folklore, each decided by figures",
 }
 
 // Title returns a heading for the experiments of a group.

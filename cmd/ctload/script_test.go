@@ -12,7 +12,7 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-var update = flag.Bool("update", false, "rewrite the outputs in testdata/script")
+var update = flag.Bool("update", false, "rewrite what tests compare with")
 
 // TestScripts runs the command lines in testdata/script over the runs in testdata/runs: "before"
 // and, with a table that is too small, "after". Both were measured (small-web.yaml beside them), in
