@@ -106,7 +106,10 @@ func fit(pieces []string, width int) string {
 }
 
 func (b *bars) Stage(name string, atMost time.Duration) {
-	b.change(func(s *state) { s.enter(name, atMost) })
+	b.change(func(s *state) { s.enter(name, atMost, time.Now()) })
+	b.calls.Lock()
+	defer b.calls.Unlock()
+	fill(b.load, 0)
 }
 
 func (b *bars) Load(done, failed, want int64) {
@@ -120,6 +123,7 @@ func (b *bars) Table(sample results.Sample) {
 	b.change(func(s *state) { s.sample = sample })
 	b.calls.Lock()
 	defer b.calls.Unlock()
+	fill(b.load, b.now().share())
 	if sample.Max > 0 {
 		fill(b.table, float64(sample.Count)/float64(sample.Max))
 	}

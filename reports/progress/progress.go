@@ -4,13 +4,13 @@ package progress
 import (
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
 	"github.com/ctload/ctload/internal/printable"
@@ -123,8 +123,8 @@ func (l *plainLines) Trial(index, total int, name string) {
 func (l *plainLines) Stage(name string, atMost time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.state.enter(name, atMost)
 	l.last = time.Now()
+	l.state.enter(name, atMost, l.last)
 	text := name
 	if atMost > 0 {
 		text += fmt.Sprintf(", at most %.0f s", atMost.Seconds())
@@ -154,8 +154,8 @@ func (l *plainLines) mention() {
 	s := l.state.sample
 	text := fmt.Sprintf("%s, failed %d, table %d of %d, drop %d, early_drop %d", l.state.count(),
 		l.state.failed, s.Count, s.Max, s.Counters.Drop, s.Counters.EarlyDrop)
-	if seconds, known := l.state.left(); known {
-		text += fmt.Sprintf(", %.0f s left", seconds)
+	if left := l.state.left(); left != "" {
+		text += fmt.Sprintf(", %s left", left)
 	}
 	l.line(text)
 }
@@ -185,45 +185,53 @@ type state struct {
 	index, total int
 	began        time.Time // the trial
 	stage        string
-	entered      time.Time     // the stage
-	atMost       time.Duration // the stage's length; 0: not known
+	entered      time.Time       // the stage
+	atMost       time.Duration   // the stage's length; 0: not known
+	elapsed, eta decor.Decorator // of the stage
 	done, failed int64
 	want         int64 // 0: not known
 	sample       results.Sample
 }
 
 func newState(index, total int, name string) state {
-	now := time.Now()
-	return state{index: index, total: total, name: name, began: now, entered: now}
+	s := state{index: index, total: total, name: name, began: time.Now()}
+	s.enter("", 0, s.began)
+	return s
 }
 
-func (s *state) enter(stage string, atMost time.Duration) {
-	s.stage, s.entered, s.atMost = stage, time.Now(), atMost
+func (s *state) enter(stage string, atMost time.Duration, at time.Time) {
+	s.stage, s.entered, s.atMost = stage, at, atMost
+	s.elapsed = decor.NewElapsed(decor.ET_STYLE_GO, at)
+	s.eta = decor.NewAverageETA(decor.ET_STYLE_GO, at, nil)
 }
 
-// share returns the completed share of the load: by count, or by time where no count is known.
+// share returns the completed share of the stage: of a load by count, where one is known, else by
+// time.
 func (s state) share() float64 {
-	switch {
-	case s.want > 0:
+	if s.stage == "load" && s.want > 0 {
 		return min(1, float64(s.done+s.failed)/float64(s.want))
-	case s.stage == "load" && s.atMost > 0:
-		return min(1, time.Since(s.entered).Seconds()/s.atMost.Seconds())
-	default:
+	}
+	return s.passed()
+}
+
+// passed returns the share of the stage's time that has passed; 0 where its length is not known.
+func (s state) passed() float64 {
+	if s.atMost == 0 {
 		return 0
 	}
+	return min(1, time.Since(s.entered).Seconds()/s.atMost.Seconds())
 }
 
-// left returns how many seconds the stage still takes, as far as that is known.
-func (s state) left() (seconds float64, known bool) {
-	passed := time.Since(s.entered).Seconds()
-	switch share := s.share(); {
-	case s.atMost > 0:
-		return max(0, s.atMost.Seconds()-passed), true
-	case s.stage == "load" && share > 0.1:
-		return passed * (1 - share) / share, true
-	default:
-		return 0, false
+// left words how long the stage still takes; empty as long as that is not known.
+func (s state) left() string {
+	share := s.passed()
+	if s.atMost == 0 {
+		if share = s.share(); share <= 0.1 {
+			return ""
+		}
 	}
+	text, _ := s.eta.Decor(decor.Statistics{Total: whole, Current: int64(whole * share)})
+	return text
 }
 
 // count words what the generators have done.
@@ -244,13 +252,12 @@ func (s state) loadPieces() []string {
 	if s.stage == "load" && s.done+s.failed > 0 {
 		pieces = append(pieces, s.count())
 	}
-	switch seconds, known := s.left(); {
-	case !known:
-		pieces = append(pieces, fmt.Sprintf("%.0f s", time.Since(s.entered).Seconds()))
-	case s.stage == "load":
-		pieces = append(pieces, fmt.Sprintf("%.0f s left", math.Ceil(seconds)))
-	default:
-		pieces = append(pieces, fmt.Sprintf("at most %.0f s left", math.Ceil(seconds)))
+	elapsed, _ := s.elapsed.Decor(decor.Statistics{})
+	pieces = append(pieces, elapsed)
+	if left := s.left(); left != "" && s.stage == "load" {
+		pieces = append(pieces, left+" left")
+	} else if left != "" {
+		pieces = append(pieces, "at most "+left+" left")
 	}
 	if s.failed > 0 {
 		pieces = append(pieces, fmt.Sprintf("%d failed", s.failed))
