@@ -399,8 +399,13 @@ func sectionsTable(b *bytes.Buffer, list []section, o Options) error {
 }
 
 func explanationMarkdown(b *bytes.Buffer, x *explain.Explanation, _ Options) error {
-	for _, s := range sections(x) {
-		fmt.Fprintf(b, "### %s\n\n", s.Title)
+	sectionsMarkdown(b, sections(x))
+	return nil
+}
+
+func sectionsMarkdown(b *bytes.Buffer, list []section) {
+	for _, s := range list {
+		fmt.Fprintf(b, "### %s\n\n", markdownText(s.Title))
 		for _, text := range s.Sentences {
 			fmt.Fprintf(b, "- %s\n", markdownText(text))
 		}
@@ -420,7 +425,6 @@ func explanationMarkdown(b *bytes.Buffer, x *explain.Explanation, _ Options) err
 		}
 		b.WriteByte('\n')
 	}
-	return nil
 }
 
 // explanationHTML writes the explanation as one page that needs no network and no other file.

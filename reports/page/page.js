@@ -22,6 +22,15 @@
     let sum = 0;
     return (list || []).map(d => (sum += d) * (scale || 1));
   }
+  // The values of straight lines between points, at other moments; null beyond their ends.
+  function between(t, values, moments) {
+    let i = 0;
+    return moments.map(at => {
+      while (i < t.length - 2 && t[i + 1] < at) i++;
+      if (t.length < 2 || at < t[0] || at > t[t.length - 1]) return null;
+      return values[i] + (values[i + 1] - values[i]) * (at - t[i]) / (t[i + 1] - t[i]);
+    });
+  }
   const scenarios = JSON.parse($("data").textContent).map(s => ({ ...s, opened: {} }));
   function open(scenario, index) {
     if (!scenario.opened[index]) {
@@ -31,6 +40,8 @@
       o.entries = (t.entries || [])
         .map(e => ({ ...e, done: sums(e.done), failed: sums(e.failed) }));
       o.refused = (t.refused || []).map(c => ({ ...c, total: sums(c.total) }));
+      o.predicted = t.predicted && between(
+        sums(t.predicted.t, 1e-3), sums(t.predicted.count), o.t);
       o.probe = { t: sums(t.probe.t, 1e-3), ms: sums(t.probe.us, 1e-3), lost: t.probe.lost || [] };
       scenario.opened[index] = o;
     }
@@ -65,7 +76,8 @@
     : dash[0] > 2 ? "dashed" : "dotted";
 
   const state = {
-    scenario: 0, trial: 0, overlay: scenarios.length > 1, over: new Set(scenarios.map((_, i) => i)),
+    scenario: 0, trial: 0, overlay: scenarios.length > 1,
+    over: new Set(scenarios.map((_, i) => i).filter(i => scenarios[i].shown)),
   };
   let plots = [], range = null, full = [0, 1];
   let paper = 0; // width of the charts in print, in pixels of CSS: a landscape page
@@ -81,7 +93,7 @@
   // Each chart is a title and a list of curves: label, colour, times, values and how to draw them.
   function charts(trials) {
     const list = trials.filter(c => c.trial.drawn || c.trial.probe.t.length);
-    const own = (single, c) => state.overlay ? color("c" + c.index % 8) : color(single);
+    const own = (single, c) => state.overlay ? color("c" + c.index % 12) : color(single);
     const name = (label, c) => state.overlay ? c.scenario.name + (label ? " " + label : "") : label;
     const load = { title: "Load, per second", curves: [] };
     const table = { title: "Entries in the table", curves: [] };
@@ -95,9 +107,10 @@
       const entries = state.overlay && list.length > 4 && any(t.done) ? [] : t.entries;
       entries.forEach((e, i) => {
         const dash = state.overlay ? dashes[i % dashes.length] : undefined;
-        curve(load, e.name + " " + e.word, "c" + (i + 2) % 8, rate(t.t, e.done), { dash });
+        curve(load, e.name + " " + e.word, "c" + (i + 2) % 12, rate(t.t, e.done), { dash });
         if (any(e.failed)) {
-          curve(load, e.name + " failed", "c" + (i + 2) % 8, rate(t.t, e.failed), { dash: [2, 3] });
+          const tone = "c" + (i + 2) % 12;
+          curve(load, e.name + " failed", tone, rate(t.t, e.failed), { dash: [2, 3] });
         }
       });
       const one = !entries.length;
@@ -111,7 +124,10 @@
       }
       curve(table, state.overlay ? "" : "count", "c0", t.count, { fill: !state.overlay });
       if (any(t.max) && (!state.overlay || Math.max(...t.max) < 8 * Math.max(1, ...t.count))) {
-        curve(table, "max", "c1", t.max, { dash: [6, 4], quiet: true });
+        curve(table, "max", "c1", t.max, { dash: [8, 2, 2, 2], quiet: true });
+      }
+      if (t.predicted && (!state.overlay || list.length <= 4)) {
+        curve(table, "predicted", "c0", t.predicted, { dash: [6, 3], quiet: true });
       }
       t.refused.forEach((r, i) => {
         if ((state.overlay || r.rare) && !any(r.total)) return;
@@ -174,56 +190,69 @@
     return null;
   }
 
+  // Of one trial all moments; of several laid over each other, when each began to drop.
+  const momentsOf = list => (state.overlay
+    ? list.flatMap(c => c.trial.marks.filter(m => m.text === "first drop").map(m => ({
+      t: m.t, text: list.length > 4 ? "" : c.scenario.name + ": first drop",
+      tone: color("c" + c.index % 12),
+    })))
+    : list.flatMap(c => c.trial.marks.map(m => ({
+      ...m, tone: color(/drop|full/.test(m.text) ? "bad" : "quiet"),
+    })))).sort((a, b) => a.t - b.t);
+
+  // The moments that a chart shows, in pixels of CSS. Names that would overlap go to a lower row;
+  // one at the right edge stands left of its line.
+  function placed(u, list) {
+    const ends = [], width = u.bbox.width / devicePixelRatio, { ctx } = u;
+    ctx.save();
+    ctx.font = "11px system-ui, sans-serif";
+    const all = momentsOf(list).filter(m => m.t >= u.scales.x.min && m.t <= u.scales.x.max)
+      .map(m => {
+        const x = u.valToPos(m.t, "x");
+        if (!m.text) return { ...m, x, row: 0 };
+        const w = ctx.measureText(m.text).width + 8;
+        const left = x + w > width, from = left ? x - w : x;
+        let row = ends.findIndex(end => end <= from);
+        if (row < 0) row = ends.push(0) - 1;
+        ends[row] = from + w;
+        return { ...m, x, row, left };
+      });
+    ctx.restore();
+    return all;
+  }
+
   // The time of the load is shaded, the moments are lines; their names stand in the first chart.
   function decorate(named, list) {
     return {
       hooks: {
         drawClear: [u => {
-          if (list.length !== 1) return;
-          const { left, top, width, height } = u.bbox;
-          const edge = s => Math.max(left, Math.min(left + width, u.valToPos(s, "x", true)));
-          u.ctx.fillStyle = color("load");
-          u.ctx.fillRect(edge(0), top, edge(list[0].trial.seconds) - edge(0), height);
-          bands.draw(u, list[0].trial, color);
+          const { left, top } = u.bbox;
+          for (const b of bands.shades(u, list, state.overlay, color)) {
+            u.ctx.fillStyle = b.fill;
+            u.ctx.fillRect(left + b.from * devicePixelRatio, top + b.top * devicePixelRatio,
+              (b.to - b.from) * devicePixelRatio, b.height * devicePixelRatio);
+          }
         }],
         draw: [u => {
-          // Of one trial all moments; of several laid over each other, when each began to drop.
-          const moments = state.overlay
-            ? list.flatMap(c => c.trial.marks.filter(m => m.text === "first drop").map(m => ({
-              t: m.t, text: c.scenario.name + ": first drop", tone: color("c" + c.index % 8),
-            })))
-            : list.flatMap(c => c.trial.marks.map(m => ({
-              ...m, tone: color(/drop|full/.test(m.text) ? "bad" : "quiet"),
-            })));
-          const { ctx, bbox } = u;
+          const { ctx, bbox } = u, px = devicePixelRatio;
           ctx.save();
           ctx.beginPath();
           ctx.rect(bbox.left, 0, bbox.width, bbox.top + bbox.height);
           ctx.clip();
-          ctx.font = 11 * devicePixelRatio + "px system-ui, sans-serif";
-          ctx.textAlign = "left";
+          ctx.font = 11 * px + "px system-ui, sans-serif";
           ctx.textBaseline = "alphabetic";
-          ctx.lineWidth = devicePixelRatio;
-          let rows = [];
-          for (const m of moments.sort((a, b) => a.t - b.t)) {
-            if (m.t < u.scales.x.min || m.t > u.scales.x.max) continue;
-            const x = Math.round(u.valToPos(m.t, "x", true));
+          ctx.lineWidth = px;
+          for (const m of placed(u, list)) {
+            const x = Math.round(bbox.left + m.x * px);
             ctx.strokeStyle = ctx.fillStyle = m.tone;
-            ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
+            ctx.setLineDash([3 * px, 3 * px]);
             ctx.beginPath();
             ctx.moveTo(x, bbox.top);
             ctx.lineTo(x, bbox.top + bbox.height);
             ctx.stroke();
             if (!named) continue;
-            // Names that would overlap go to a lower row; one at the right edge stands left of its
-            // line.
-            const w = ctx.measureText(m.text).width + 8 * devicePixelRatio;
-            const from = x + w > bbox.left + bbox.width ? x - w : x;
-            let row = rows.findIndex(end => end <= from);
-            if (row < 0) row = rows.push(0) - 1;
-            rows[row] = from + w;
-            const above = (33 - 13 * row) * devicePixelRatio;
-            ctx.fillText(m.text, from + 4 * devicePixelRatio, bbox.top - above);
+            ctx.textAlign = m.left ? "right" : "left";
+            ctx.fillText(m.text, x + (m.left ? -4 : 4) * px, bbox.top - (33 - 13 * m.row) * px);
           }
           ctx.restore();
         }],
@@ -269,6 +298,27 @@
     $("readout").textContent = "At " + at.toFixed(1) + " s: " + parts.join(", ");
   }
 
+  // The buttons that save a chart; svg returns it as it is drawn at that moment.
+  const experiment = document.querySelector("h1").firstChild.textContent.trim();
+  function saving(title, svg) {
+    const tools = document.createElement("span");
+    tools.className = "tools";
+    const name = [experiment, title.replace(/:.*/, "")].join(" ").toLowerCase()
+      .replace(/[^a-z0-9]+/g, "-");
+    for (const kind of ["SVG", "PNG"]) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = kind;
+      button.setAttribute("aria-label", "Save the chart " + title + " as " + kind);
+      button.addEventListener("click", async () => exporting.save(name + "." + kind.toLowerCase(),
+        kind === "SVG" ? new Blob([svg()], { type: "image/svg+xml" })
+          : await exporting.png(svg())));
+      tools.append(button);
+    }
+    tools.svg = svg;
+    return tools;
+  }
+
   function draw() {
     const box = $("charts");
     if (!box) return;
@@ -290,6 +340,7 @@
     full = [min, max > min ? max : min + 1];
     if (paper || !range || range[0] < full[0] || range[1] > full[1]) range = full.slice();
     const width = paper || box.clientWidth;
+    const names = momentsOf(trials).some(m => m.text) ? 46 : 16; // above the first chart
     list.forEach((c, i) => {
       const frame = document.createElement("div");
       frame.className = "chart";
@@ -297,11 +348,16 @@
       title.textContent = c.title;
       frame.append(title);
       box.append(frame);
+      const index = i;
+      title.after(saving(c.title, () => exporting.svg(plots[index], c.title, {
+        curves: c.curves, color, bands: bands.shades(plots[index], trials, state.overlay, color),
+        moments: placed(plots[index], trials).map(m => ({ ...m, row: i === 0 ? m.row : null })),
+      })));
       const plot = new uPlot({
         width,
         // On paper a scenario fits on a page. Above the first chart are the names of the moments.
-        height: (paper ? 0.6 : 1) * (i === 1 ? 200 : 140) + (i === 0 ? 46 : 0),
-        padding: [i === 0 ? 46 : null, null, null, null],
+        height: (paper ? 0.6 : 1) * (i === 1 ? 200 : 140) + (i === 0 ? names : 0),
+        padding: [i === 0 ? names : null, null, null, null],
         cursor: {
           y: false, sync: { key: "time", scales: ["x", null] }, drag: { x: true, y: false },
         },
@@ -417,6 +473,7 @@
       const { x, y } = curveOf(e[which]);
       return {
         index, label: s.name + (e.name ? " " + e.name : ""), l: e[which], x, t: x,
+        tone: color("c" + index % 12),
         dash: dashes[i % dashes.length], values: y.map(v => Math.max(v, 0.001)),
       };
     };
@@ -425,7 +482,8 @@
     if (!curves.length) { box.textContent = "No latency was recorded."; return; }
     const title = document.createElement("h3");
     title.textContent = "Latency in ms by percentile";
-    box.append(title);
+    box.append(title, saving(title.textContent, () => exporting.svg(
+      distribution, title.textContent, { curves, color, bands: [], moments: [] })));
     const names = {
       2: "p50", 10: "p90", 100: "p99", 1000: "p99.9", 10000: "p99.99", 100000: "p99.999",
       1000000: "p99.9999",
@@ -451,7 +509,7 @@
       series: [
         { label: " ", value: u => atCursor(u, share) },
         ...curves.map(c => ({
-          label: c.label, stroke: color("c" + c.index % 8), width: 1.8, spanGaps: true,
+          label: c.label, stroke: c.tone, width: 1.8, spanGaps: true,
           dash: c.dash, points: { show: !(c.l.us || []).length, size: 5 },
           value: u => atCursor(u, x => exact(at(c, x))),
         })),
@@ -495,14 +553,14 @@
       const label = document.createElement("label");
       const check = document.createElement("input");
       check.type = "checkbox";
-      check.checked = true;
+      check.checked = state.over.has(i);
       check.addEventListener("change", () => {
         state.over[check.checked ? "add" : "delete"](i);
         draw();
       });
       const swatch = document.createElement("span");
       swatch.textContent = "■ ";
-      swatch.style.color = "var(--c" + i % 8 + ")";
+      swatch.style.color = "var(--c" + i % 12 + ")";
       label.append(check, " ", swatch, s.name);
       $("overlays").append(label);
     });
@@ -565,17 +623,15 @@
   addEventListener("beforeprint", () => { paper = 950; theme("light"); redraw(); });
   addEventListener("afterprint", () => { paper = 0; theme(); redraw(); });
   for (const button of document.querySelectorAll(".copy")) {
-    button.addEventListener("click", async () => {
+    button.addEventListener("click", () => {
       const pre = button.closest("figure").querySelector("pre");
-      try {
-        await navigator.clipboard.writeText(pre.textContent);
-      } catch {
-        // A page from a file may not write to the clipboard: select the text instead.
-        getSelection().selectAllChildren(pre);
-        return;
-      }
-      button.textContent = "Copied";
-      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+      exporting.copy(button, pre.textContent);
+    });
+  }
+  for (const button of document.querySelectorAll(".copy-table")) {
+    button.addEventListener("click", () => {
+      const table = button.closest(".tools").nextElementSibling.querySelector("table");
+      exporting.copy(button, exporting[button.dataset.as](exporting.cells(table)));
     });
   }
   redraw();
