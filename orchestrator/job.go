@@ -27,6 +27,7 @@ type Job struct {
 	View    events.Sink
 	ID      string // of the run
 	Version string // of the program
+	Tags    map[string]string
 }
 
 // order returns what the labs may know of the job.

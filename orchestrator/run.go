@@ -103,7 +103,7 @@ func (p *Plan) conclude(run *results.Run) error {
 
 func newRun(r Request) *results.Run {
 	run := r.Plan.Expected()
-	run.ID, run.Ctload, run.Started = r.ID, r.Version, time.Now()
+	run.ID, run.Ctload, run.Started, run.Tags = r.ID, r.Version, time.Now(), r.Tags
 	run.Environment = environment(r.Lab.About())
 	return run
 }

@@ -25,21 +25,22 @@ Lehmann), and whether it is significant (exact Mann-Whitney U test, Holm's corre
 cells). A figure that report --baseline would fail has its mark, REGRESSION. It refuses runs that
 measured different things, and names the difference. --across-labs compares the verdicts and counts
 of one experiment with different drivers or on different hosts.`,
-		Args: needs(2, 1000, "the folders of two runs or more"),
+		Args: needs(2, 1000, "two runs or more: their folders or names, or latest and latest~1"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var runs []*results.Run
-			for _, path := range args {
-				run, _, err := loadRun(path)
+			var paths []string
+			for _, name := range args {
+				run, folder, err := loadRun(name)
 				if err != nil {
 					return err
 				}
-				runs = append(runs, run)
+				runs, paths = append(runs, run), append(paths, folder.Path())
 			}
 			sideBySide := compare.Runs
 			if acrossLabs {
 				sideBySide = compare.AcrossLabs
 			}
-			comparison, err := sideBySide(shortNames(args), runs)
+			comparison, err := sideBySide(shortNames(paths), runs)
 			if err != nil {
 				return err
 			}
@@ -70,7 +71,12 @@ func shortNames(paths []string) []string {
 	return short
 }
 
-func loadRun(path string) (*results.Run, *results.Folder, error) {
+// loadRun opens and reads the run that a user names; see [findRun].
+func loadRun(name string) (*results.Run, *results.Folder, error) {
+	path, err := findRun(name)
+	if err != nil {
+		return nil, nil, err
+	}
 	folder, err := results.Open(path)
 	if err != nil {
 		return nil, nil, err

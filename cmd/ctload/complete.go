@@ -32,6 +32,7 @@ var argumentCompletions = map[string]cobra.CompletionFunc{
 	"report":             first(runs),
 	"compare":            runs,
 	"merge":              runs,
+	"history":            first(from(followed)),
 	"vm shell":           first(from(nodes)),
 	"respond":            first(oneOf(responderKinds...)),
 }
@@ -54,6 +55,7 @@ var flagCompletions = map[string]cobra.CompletionFunc{
 	"over":          axes,
 	"output":        anyFile,
 	"report":        reportFiles,
+	"runs":          anyFile,
 	"rules":         anyFile,
 	"rules6":        anyFile,
 	"scenario":      commas(scenariosOf),
@@ -184,7 +186,17 @@ func experiments(_ *cobra.Command, _ []string, word string) ([]string, directive
 	return offer(word, append(shipped(nil), paths(word, hasExtension(".yaml", ".yml"))...))
 }
 
-// runs completes the path of a run folder. Runs are in runs/ unless --out says otherwise.
+// followed returns the names of the experiments that have runs.
+func followed([]string) (names []string) {
+	list, _, _ := results.ListRuns(results.RunsFolder)
+	for _, l := range list {
+		names = append(names, l.Run.Experiment)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// runs completes the path of a run folder, or latest. Runs are in runs/ unless --out says otherwise.
 func runs(_ *cobra.Command, _ []string, word string) ([]string, directive) {
 	if strings.HasPrefix(word, "~") {
 		return nil, cobra.ShellCompDirectiveFilterDirs
@@ -197,7 +209,7 @@ func runs(_ *cobra.Command, _ []string, word string) ([]string, directive) {
 	if at := slices.Index(found, "runs/"); word == "" && at >= 0 {
 		found = slices.Replace(found, at, at+1, paths("runs/", isRun)...)
 	}
-	return offer(word, found)
+	return offer(word, append(found, results.LatestRun))
 }
 
 func hasExtension(extensions ...string) func(path string) bool {

@@ -75,11 +75,11 @@ func (f *judgeFlags) load(cmd *cobra.Command) (*compare.Baseline, error) {
 		}
 		return nil, nil
 	}
-	run, _, err := loadRun(f.baseline)
+	run, folder, err := loadRun(f.baseline)
 	if err != nil {
 		return nil, fmt.Errorf("--baseline: %w", err)
 	}
-	name := filepath.Clean(f.baseline)
+	name := filepath.Clean(folder.Path())
 	return &compare.Baseline{Name: name, Run: run, Allowed: f.maxRegression}, nil
 }
 

@@ -28,7 +28,7 @@ experiment; 3 the host lacks something; 4 a trial was INVALID; 130 interrupted.`
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	group(root, runCommand(), searchCommand(), importCommand(), mergeCommand(), reportCommand(),
-		compareCommand(),
+		compareCommand(), historyCommand(),
 		scenariosCommand(),
 		generateCommand(), respondCommand(), planCommand(), captureCommand(),
 		explainCommand(), doctorCommand(), gcCommand(),

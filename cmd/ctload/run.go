@@ -50,6 +50,7 @@ type runFlags struct {
 	resume    string // folder of an unfinished run
 	shard     shard
 	dryRun    bool
+	tags      map[string]string
 	choice    labs.Choice
 	texts     map[string][]string // paths of rules and sysctls, by key
 	judgeFlags
@@ -84,6 +85,8 @@ The table goes to stdout, progress to stderr, and everything measured into the r
 	flags.Var(retries, "retries", "further attempts at each trial that the host spoils")
 	flags.VarP(textFlag(&f.out, "folder", "runs/now"), "out", "o",
 		"run folder (default: runs/EXPERIMENT-TIME)")
+	addTags(flags, &f.tags, "word of your own for this run, as branch=main, by which ctload history "+
+		"finds it; can be repeated")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the time lines of trials, and boot nothing")
 	flags.Var(shardFlag(&f.shard), "shard",
 		"make one of several parts of the run, as 2/5; ctload merge joins and judges them")
@@ -194,7 +197,7 @@ func (f *runFlags) open(job *orchestrator.Job) (err error) {
 	default:
 		at := time.Now().Format("20060102-150405")
 		job.Folder, err = results.CreateFree(
-			filepath.Join("runs", job.Plan.Experiment.Name+"-"+at))
+			filepath.Join(results.RunsFolder, job.Plan.Experiment.Name+"-"+at))
 	}
 	if err != nil {
 		return host(err)
@@ -369,14 +372,22 @@ func (f *runFlags) readExperiment(
 		return loadExperiment(cmd, args[0], f.texts)
 	}
 	for _, other := range []string{
-		"scenario", "kernel", "trials", "out", "threshold", "dry-run", "rules", "rules6", "nft",
-		"sysctl-file", "shard",
+		"scenario", "kernel", "trials", "out", "tag", "threshold", "dry-run", "rules", "rules6",
+		"nft", "sysctl-file", "shard",
 	} {
 		if err := exclusive(cmd, "resume", other); err != nil && !sandbox.Inside() {
 			return nil, err
 		}
 	}
-	folder, err := results.Open(f.resume)
+	path, err := f.out, error(nil) // as the command outside has found it
+	if !sandbox.Inside() {
+		path, err = findRun(f.resume)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--resume: %w", err)
+	}
+	f.resume = path
+	folder, err := results.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("--resume: %w", err)
 	}
@@ -432,7 +443,7 @@ func (f *runFlags) plan(cmd *cobra.Command, args []string) (job orchestrator.Job
 			return job, err
 		}
 	}
-	job = orchestrator.Job{Choice: f.choice, Version: thisBuild().Version}
+	job = orchestrator.Job{Choice: f.choice, Version: thisBuild().Version, Tags: f.tags}
 	if job.Plan, err = orchestrator.NewPlan(experiment, seed); err != nil {
 		return job, err
 	}

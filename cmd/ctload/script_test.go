@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -17,7 +20,7 @@ var update = flag.Bool("update", false, "rewrite what tests compare with")
 // TestScripts runs the command lines in testdata/script over the runs in testdata/runs: "before"
 // and, with a table that is too small, "after". Both were measured (small-web.yaml beside them), in
 // emulated guests, with one trial of each scenario; the command "thrice RUN FOLDER" writes a run
-// with three.
+// with three, and "tenfold FOLDER" ten runs, a day apart each: five of before, then five of after.
 func TestScripts(t *testing.T) {
 	path := labtest.Ctload(t)
 	runs, err := filepath.Abs("testdata/runs")
@@ -32,6 +35,9 @@ func TestScripts(t *testing.T) {
 			"thrice": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(thrice(ts.MkAbs(args[0]), ts.MkAbs(args[1])))
 			},
+			"tenfold": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(tenfold(ts.MkAbs("runs"), ts.MkAbs(args[0])))
+			},
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", filepath.Dir(path)+string(os.PathListSeparator)+env.Getenv("PATH"))
@@ -40,13 +46,45 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// readRun reads a run.
+func readRun(folder string) (*results.Run, error) {
+	f, err := results.Open(folder)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Load()
+}
+
+// tenfold writes ten runs that differ in their days: five as before, then five as after, with the
+// release in a tag.
+func tenfold(runs, into string) error {
+	for day := range 10 {
+		name, release := "before", "1"
+		if day >= 5 {
+			name, release = "after", "2"
+		}
+		run, err := readRun(filepath.Join(runs, name))
+		if err != nil {
+			return err
+		}
+		run.Started = time.Date(2026, 11, 1+day, 3, 0, 0, 0, time.UTC)
+		run.Tags = map[string]string{"release": release}
+		run.Scenarios[0].Trials[0].Conntrack.Peak += int64(day % 3)
+		written, err := results.Create(filepath.Join(into, fmt.Sprintf("night-%02d", day+1)))
+		if err == nil {
+			err = errors.Join(written.Save(run), written.Close())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // thrice writes a run that has each trial of another run three times.
 func thrice(folder, into string) error {
-	kept, err := results.Open(folder)
-	if err != nil {
-		return err
-	}
-	run, err := kept.Load()
+	run, err := readRun(folder)
 	if err != nil {
 		return err
 	}

@@ -140,7 +140,7 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
 		return interrupted(cmd, err, "interrupted before anything was measured")
 	}
 	if f.out == "" {
-		job.Folder, err = results.CreateFree(filepath.Join("runs", job.Plan.Experiment.Name+
+		job.Folder, err = results.CreateFree(filepath.Join(results.RunsFolder, job.Plan.Experiment.Name+
 			"-search-"+time.Now().Format("20060102-150405")))
 	} else {
 		job.Folder, err = results.Create(f.out)

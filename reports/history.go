@@ -1,0 +1,300 @@
+package reports
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
+)
+
+// historyFormats are the formats of [History].
+var historyFormats = formats[[]*compare.History]{
+	"table": func(b *bytes.Buffer, list []*compare.History, o Options) error {
+		for i, h := range list {
+			if i > 0 {
+				b.WriteByte('\n')
+			}
+			if err := sectionsTable(b, historySections(h, o.Verbose), o); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+	"json": historyJSON,
+	"markdown": func(b *bytes.Buffer, list []*compare.History, _ Options) error {
+		for _, h := range list {
+			sectionsMarkdown(b, historySections(h, true))
+		}
+		return nil
+	},
+	"html": func(b *bytes.Buffer, list []*compare.History, _ Options) error {
+		var all []section
+		var names []string
+		for _, h := range list {
+			all = append(all, historySections(h, true)...)
+			names = append(names, h.Experiment)
+		}
+		return sectionsPage(b, "History of "+strings.Join(names, ", "), "", all)
+	},
+}
+
+// HistoryFormats returns the names that [History] accepts.
+func HistoryFormats() []string { return historyFormats.names() }
+
+// History writes the histories of experiments: what changed, then each figure over the runs.
+func History(w io.Writer, format string, list []*compare.History, o Options) error {
+	return historyFormats.render(w, "the history", format, list, o)
+}
+
+// historySections returns a history in parts; all of it, or the figures that moved.
+func historySections(h *compare.History, all bool) []section {
+	list := []section{{Title: historyTitle(h), Sentences: shifts(h)}}
+	quiet := 0
+	for _, c := range h.Scenarios {
+		s := section{
+			Title: c.Scenario, Sentences: []string{verdictCourse(h, c)},
+			Heads: [][2]string{
+				{"", "figure"}, {"", "over the runs"}, {"", "lowest"}, {"", "highest"},
+				{"", "latest"},
+			},
+			Left: 2,
+		}
+		for _, t := range c.Trends {
+			values := slices.DeleteFunc(slices.Clone(t.Values), math.IsNaN)
+			low, high := slices.Min(values), slices.Max(values)
+			if low == high && !all {
+				quiet++
+				continue
+			}
+			s.Rows = append(s.Rows, []string{
+				figureWords(t.Metric), sparkline(t.Values), t.Metric.Bare(low), t.Metric.Bare(high),
+				t.Metric.Bare(t.Latest()),
+			})
+		}
+		list = append(list, s)
+	}
+	notes := slices.Clone(h.Notes)
+	if quiet > 0 {
+		notes = append(notes,
+			howMany(quiet, "figure")+" with the same value in all runs left out (--verbose)")
+	}
+	if all {
+		list = append(list, runsSection(h))
+	}
+	if len(notes) > 0 {
+		list = append(list, section{Title: "Notes", Sentences: notes})
+	}
+	return list
+}
+
+func historyTitle(h *compare.History) string {
+	const day = "2 January 2006"
+	first, last := h.Runs[0].Started.Format(day), h.Runs[len(h.Runs)-1].Started.Format(day)
+	when := first
+	if first != last {
+		when += " to " + last
+	}
+	return fmt.Sprintf("%s: %s, %s", h.Experiment, howMany(len(h.Runs), "run"), when)
+}
+
+// figureWords names a metric with its unit.
+func figureWords(m compare.Metric) string {
+	if m.Unit == "" || m.Unit == "/s" { // the name says it
+		return m.Name
+	}
+	return m.Name + " [" + m.Unit + "]"
+}
+
+// shifts words the changes of all figures, those that are worse first.
+func shifts(h *compare.History) []string {
+	type told struct {
+		words string
+		rank  int
+	}
+	var list []told
+	for _, c := range h.Scenarios {
+		for _, t := range c.Trends {
+			for _, s := range t.Changes {
+				judged := map[int]string{1: "worse: ", -1: "better: ", 0: ""}[s.Direction]
+				text := fmt.Sprintf("%s%s %s: from %s to %s with %s (p = %s)", judged, c.Scenario,
+					t.Metric.Name, t.Metric.Words(s.Before), t.Metric.Words(s.After),
+					h.Runs[s.Run].Name, probability(s.P))
+				if len(s.Beside) > 0 {
+					text += "; " + strings.Join(s.Beside, "; ")
+				}
+				list = append(list, told{text, -s.Direction})
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b told) int { return a.rank - b.rank })
+	var texts []string
+	for _, one := range list {
+		texts = append(texts, one.words)
+	}
+	if texts == nil {
+		texts = []string{"No change of a figure's level is significant."}
+	}
+	return texts
+}
+
+func probability(p float64) string {
+	if p < 0.001 {
+		return "0.001 or less"
+	}
+	return fmt.Sprintf("%.3f", p)
+}
+
+// verdictCourse words the verdicts over the runs: each stretch of alike ones.
+func verdictCourse(h *compare.History, c compare.Course) string {
+	var parts []string
+	for i := 0; i < len(c.Verdicts); {
+		j := i
+		for j < len(c.Verdicts) && c.Verdicts[j] == c.Verdicts[i] {
+			j++
+		}
+		word := c.Verdicts[i]
+		if word == "" {
+			word = "no valid trial"
+		}
+		text := fmt.Sprintf("%s in %s", word, howMany(j-i, "run"))
+		if i > 0 {
+			text += " from " + h.Runs[i].Name + " on"
+		}
+		parts = append(parts, text)
+		i = j
+	}
+	if n := len(parts); n > fewStretches {
+		parts = append([]string{"..."}, parts[n-fewStretches:]...)
+	}
+	return "verdict: " + strings.Join(parts, ", then ")
+}
+
+// fewStretches is the number of stretches of alike verdicts that a text names.
+const fewStretches = 4
+
+// sparkRuns is the number of runs that a sparkline shows: the last ones.
+const sparkRuns = 24
+
+// sparkline draws values as bars from the lowest to the highest, in one line: a dot where a run has
+// none, an arrow for a time that never came.
+func sparkline(values []float64) string {
+	values = values[max(0, len(values)-sparkRuns):]
+	low, high := math.Inf(1), math.Inf(-1)
+	for _, v := range values {
+		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+			low, high = min(low, v), max(high, v)
+		}
+	}
+	bars := []rune("▁▂▃▄▅▆▇█")
+	var b strings.Builder
+	for _, v := range values {
+		switch {
+		case math.IsNaN(v):
+			b.WriteRune('·')
+		case math.IsInf(v, 0):
+			b.WriteRune('↑')
+		case low == high:
+			b.WriteRune(bars[0])
+		default:
+			b.WriteRune(bars[int(math.Round((v-low)/(high-low)*float64(len(bars)-1)))])
+		}
+	}
+	return b.String()
+}
+
+func runsSection(h *compare.History) section {
+	s := section{Title: "Runs", Left: 4, Heads: [][2]string{
+		{"", "run"}, {"", "started"}, {"", "ctload"}, {"", "kernel"}, {"", "tags"},
+	}}
+	for _, r := range h.Runs {
+		s.Rows = append(s.Rows, []string{
+			r.Name, r.Started.Format("2006-01-02 15:04"), r.Ctload, r.Kernel, tagWords(r.Tags),
+		})
+	}
+	return s
+}
+
+// tagWords words the tags of a run, by key.
+func tagWords(tags map[string]string) string {
+	var words []string
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		words = append(words, key+"="+tags[key])
+	}
+	return strings.Join(words, ", ")
+}
+
+// The JSON form of a history. A figure that a run lacks is null, and so is a time that never came.
+type (
+	jsonHistory struct {
+		Experiment string       `json:"experiment"`
+		Runs       []jsonRun    `json:"runs"` // the oldest first
+		Scenarios  []jsonCourse `json:"scenarios"`
+		Notes      []string     `json:"notes"`
+	}
+	jsonRun struct {
+		Name    string            `json:"name"`
+		Started time.Time         `json:"started"`
+		Ctload  string            `json:"ctload"`
+		Kernel  string            `json:"kernel"`
+		Tags    map[string]string `json:"tags,omitempty"`
+	}
+	jsonCourse struct {
+		Name     string      `json:"name"`
+		Verdicts []string    `json:"verdicts"` // of each run; empty without a valid trial
+		Figures  []jsonTrend `json:"figures"`
+	}
+	jsonTrend struct {
+		Name    string      `json:"name"` // path in run.json
+		Unit    string      `json:"unit,omitempty"`
+		Values  []*float64  `json:"values"` // medians of each run
+		Changes []jsonShift `json:"changes"`
+	}
+	jsonShift struct {
+		Run    string   `json:"run"` // the first one after the change
+		Before *float64 `json:"before"`
+		After  *float64 `json:"after"`
+		P      float64  `json:"p"`
+		Worse  bool     `json:"worse"`
+		Better bool     `json:"better"`
+		Beside []string `json:"beside,omitempty"` // what else changed with that run
+	}
+)
+
+func historyJSON(b *bytes.Buffer, list []*compare.History, _ Options) error {
+	documents := []jsonHistory{}
+	for _, h := range list {
+		d := jsonHistory{Experiment: h.Experiment, Notes: append([]string{}, h.Notes...)}
+		for _, r := range h.Runs {
+			d.Runs = append(d.Runs, jsonRun(r))
+		}
+		for _, c := range h.Scenarios {
+			course := jsonCourse{Name: c.Scenario, Verdicts: c.Verdicts, Figures: []jsonTrend{}}
+			for _, t := range c.Trends {
+				trend := jsonTrend{
+					Name: t.Metric.Name, Unit: t.Metric.Unit, Changes: []jsonShift{},
+				}
+				for _, v := range t.Values {
+					trend.Values = append(trend.Values, number64(v))
+				}
+				for _, s := range t.Changes {
+					trend.Changes = append(trend.Changes, jsonShift{
+						Run: h.Runs[s.Run].Name, Before: number64(s.Before),
+						After: number64(s.After), P: s.P, Worse: s.Direction > 0,
+						Better: s.Direction < 0, Beside: s.Beside,
+					})
+				}
+				course.Figures = append(course.Figures, trend)
+			}
+			d.Scenarios = append(d.Scenarios, course)
+		}
+		documents = append(documents, d)
+	}
+	return results.WriteJSON(b, documents)
+}
