@@ -17,7 +17,7 @@ func (t *trial) forecastCase(
 ) forecast.Case {
 	c := forecast.Case{
 		Topology: t.Plan.Experiment.Topology, Scenario: t.scenario, Entries: entries, State: before,
-		Client: kernels.Named(kernels.HostName),
+		Client: kernels.Named(kernels.HostName), Curve: true,
 	}
 	if !t.shared {
 		c.Age = new(time.Since(loaded) + probeLead)

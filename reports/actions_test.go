@@ -47,7 +47,7 @@ func TestFormatsOfActions(t *testing.T) {
 	for format, want := range map[string][]string{
 		"table": {
 			"heal", "broken", sentence, "net.netfilter.nf_conntrack_max from 4096 to 65536",
-			"late (nf_conntrack_max = 1): its moment never came",
+			"late (nf_conntrack_max = 1): not performed, since the trial ended first",
 		},
 		"markdown": {"seconds to heal", "broken", sentence},
 		"html":     {sentence, `"text":"pause"`, "broken"},
@@ -176,7 +176,7 @@ func fixes() *results.Run {
 		"action": "sysctl", "fix": true,
 		"sysctl": map[string]any{"net.netfilter.nf_conntrack_max": 65536},
 	}}
-	add("nothing", "", nil, 0, 0)
+	add("no-fix", "", nil, 0, 0)
 	add("max-raised", "sysctl", raised, 0.28, 0)
 	add("max-and-hash", "buckets", raised, 0.31, 0)
 	add("timeouts-shortened", "sysctl", nil, 0, 0)
@@ -200,6 +200,55 @@ func TestTable_FirstScreen(t *testing.T) {
 	} {
 		if !strings.Contains(screen, want) {
 			t.Errorf("%q is not in the first 24 lines:\n%s", want, screen)
+		}
+	}
+}
+
+// TestTable_FirstScreenOfVerdicts: whatever broke, 24 lines of 80 columns say what, the change that
+// held, its cost and the first line to apply.
+func TestTable_FirstScreenOfVerdicts(t *testing.T) {
+	first := func(change func(*results.Trial)) *results.Run {
+		run := fixture()
+		trial := &run.Scenarios[0].Trials[0]
+		trial.Conntrack.Counters = results.Counters{}
+		trial.Conntrack.SecondsToFull, trial.Conntrack.LogLines = nil, 0
+		trial.Conntrack.Peak = 2000
+		change(trial)
+		results.Judge(trial)
+		return run
+	}
+	for verdict, run := range map[results.Verdict]*results.Run{
+		results.TableFull: fixture(),
+		results.Evicting: first(func(t *results.Trial) {
+			t.Conntrack.Peak, t.Conntrack.EarlyDrop = 4096, 1200
+			*t.Load = results.Load{Generator: "http", Attempts: load(0, 9, latency(3, 50, 80))}
+			t.Entries["http"] = results.Entry{Kind: "http", Attempts: t.Load.Attempts}
+		}),
+		results.ChainTooLong: first(func(t *results.Trial) {
+			t.Conntrack.Drop, t.Conntrack.ChainTooLong = 904, 904
+		}),
+		results.Clash: first(func(t *results.Trial) { t.Conntrack.InsertFailed = 904 }),
+		results.NATExhausted: first(func(t *results.Trial) {
+			t.Conntrack.InsertFailed, t.Conntrack.Found = 904, 904*500
+		}),
+		results.NotConntrack: first(func(*results.Trial) {}),
+		results.DutDied: first(func(t *results.Trial) {
+			t.Died = "Kernel panic - not syncing: System is deadlocked on memory"
+		}),
+	} {
+		if got := run.Scenarios[0].Trials[0].Verdict; got != verdict {
+			t.Errorf("the trial is %s and not %s", got, verdict)
+		}
+		lines := strings.Split(string(render(t, "table", run, Options{})), "\n")
+		screen := strings.Join(strings.Fields(strings.Join(lines[:24], " ")), " ")
+		c := results.Conclude(run)
+		for _, want := range []string{
+			"Broke baseline: " + c.Broke[0].Words[0], c.Answer, c.Cost, "Apply raised-max:",
+			"sudo modprobe nf_conntrack",
+		} {
+			if !strings.Contains(screen, want) {
+				t.Errorf("%s: %q is not in the first 24 lines:\n%s", verdict, want, screen)
+			}
 		}
 	}
 }

@@ -260,6 +260,88 @@ return out;`, &got)
 	}
 }
 
+// TestHTMLExports: each chart can be saved as SVG and as PNG with its curves, legend and the moments,
+// each table copied as Markdown and as CSV, by buttons that a screen reader tells apart.
+func TestHTMLExports(t *testing.T) {
+	var got struct {
+		Buttons   []string
+		Nameless  []string
+		Charts    []struct{ Title, Root, Text, Shape, Kind string }
+		Lines     []int
+		Size      int
+		Markdown  string
+		CSV       string
+		Resources []string
+	}
+	run := acted()
+	run.Scenarios[0].Trials[0].Prediction = &results.Prediction{
+		Counts: []results.PredictedCount{{Seconds: 0}, {Seconds: 10, Count: 4096}},
+	}
+	browse(t, render(t, "html", run, Options{Series: sampled{600}}), "1200,900", `
+document.getElementById("tabs").children[0].click();
+for (let i = 0; i < 20; i++) await null; // uPlot draws in a microtask
+const tools = [...document.querySelectorAll("#charts .tools")];
+const out = {charts: [], lines: []};
+out.buttons = tools.flatMap(e => [...e.children]).map(b => b.getAttribute("aria-label"));
+out.nameless = [...document.querySelectorAll("button")]
+  .filter(b => !(b.getAttribute("aria-label") || b.title || b.textContent).trim())
+  .map(b => b.outerHTML);
+for (const e of tools) {
+  const text = e.svg(), xml = new DOMParser().parseFromString(text, "image/svg+xml");
+  out.charts.push({
+    title: xml.querySelector("title").textContent, root: xml.documentElement.localName,
+    text: [...xml.querySelectorAll("text")].map(n => n.textContent).join("|"),
+    shape: [...xml.querySelectorAll("rect")].length + " " + xml.querySelectorAll("circle").length,
+  });
+  out.lines.push(xml.querySelectorAll("polyline").length);
+}
+const blob = await exporting.png(tools[1].svg());
+out.charts[1].kind = blob.type;
+out.size = blob.size;
+const cells = exporting.cells(document.querySelector(".figures table"));
+out.markdown = exporting.markdown(cells);
+out.csv = exporting.csv(cells.concat([["=1+1", "a,b", "say "x"", "-5"]]));
+out.resources = performance.getEntriesByType("resource").map(e => e.name)
+  .filter(name => !name.startsWith("data:"));
+return out;`, &got)
+	var charts, lines []string
+	for _, title := range []string{
+		"Load, per second", "Entries in the table", "Refused or evicted, per second",
+		"Bystander: latency in ms, ✕ lost",
+	} {
+		charts = append(charts, "Save the chart "+title+" as SVG", "Save the chart "+title+" as PNG")
+	}
+	if diff := cmp.Diff(charts, got.Buttons); diff != "" || len(got.Nameless) > 0 {
+		t.Errorf("%s; without a name: %q", diff, got.Nameless)
+	}
+	for _, n := range got.Lines {
+		lines = append(lines, strconv.Itoa(n))
+	}
+	// Offered, completed, failed; count, max, predicted; drop and early_drop; points alone.
+	if text := strings.Join(lines, " "); text != "3 3 2 0" {
+		t.Errorf("curves: %s", text)
+	}
+	for i, want := range []string{"|pause|", "|predicted", "|early_drop", "|lost"} {
+		if c := got.Charts[i]; c.Root != "svg" || !strings.Contains(c.Text+"|", want) {
+			t.Errorf("%q is missing in %+v", want, c)
+		}
+	}
+	if got.Charts[1].Kind != "image/png" || got.Size < 5000 {
+		t.Errorf("the picture is %s, %d bytes", got.Charts[1].Kind, got.Size)
+	}
+	if len(got.Resources) > 0 {
+		t.Errorf("fetched %q", got.Resources)
+	}
+	if !strings.HasPrefix(got.Markdown, "| scenario | verdict |") ||
+		!strings.Contains(got.Markdown, "\n| raised-max | clean |") {
+		t.Error(got.Markdown)
+	}
+	if !strings.HasPrefix(got.CSV, "scenario,verdict,") ||
+		!strings.HasSuffix(got.CSV, "\n'=1+1,\"a,b\",\"say \"\"x\"\"\",-5\n") {
+		t.Error(got.CSV)
+	}
+}
+
 // TestHTMLOnAPhone: on a narrow screen only the tables and the commands scroll sideways.
 func TestHTMLOnAPhone(t *testing.T) {
 	inside := html.EscapeString(string(render(t, "html", judged(), Options{Series: sampled{300}})))

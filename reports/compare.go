@@ -110,8 +110,8 @@ func comparisonMarkdown(b *bytes.Buffer, c *compare.Comparison, _ Options) error
 
 // comparisonNotes says how to read the figures, then what the comparison itself notes.
 func comparisonNotes(c *compare.Comparison) []string {
-	reading := fmt.Sprintf("medians over valid trials, ± the farthest trial; differences are "+
-		"from %s: %s; p by the exact Mann-Whitney U test with Holm's correction over all cells; "+
+	reading := fmt.Sprintf("medians of valid trials, ± the farthest trial; differences are from "+
+		"%s: %s; p: exact Mann-Whitney U test, Holm's correction over all cells; "+
 		"~: not significant (p >= %.2f), =: all trials are equal, %s: --baseline fails it",
 		c.Sides[0], effectsRead(c), compare.Alpha, results.RegressionMark)
 	return append([]string{reading}, c.Notes...)

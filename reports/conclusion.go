@@ -48,7 +48,7 @@ func answerOf(run *results.Run) answer {
 		a.After = append(a.After, point{"Judged", lines})
 	}
 	after("Sure", strings.Join(a.Sure, "; "))
-	after("Unseen", a.Unwatched...)
+	after("Unknown", a.Unwatched...)
 	return a
 }
 

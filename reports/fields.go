@@ -50,10 +50,36 @@ const tableHead = "\n## %s\n\n| field | kind | unit | meaning |\n|---|---|---|--
 
 var cellEscapes = strings.NewReplacer("|", `\|`, "<", "&lt;")
 
+// documentHead begins the part of docs/fields.md about the rest of run.json.
+const documentHead = "\n# The rest of run.json\n\n" +
+	"run.json has these fields besides: those of the run, and those of the elements of lists.\n" +
+	"`[]` stands for each element, and NAME for the name of an entry or a probe. `conclusion` is\n" +
+	"derived from the rest; ctload derives it again when it reads a run.\n"
+
 func fieldPage(b *bytes.Buffer, fields []results.Field, _ Options) error {
 	b.WriteString(pageHead)
+	fieldGroups(b, inGroups(fields), groupOf)
+	rest, err := results.DocumentFields()
+	if err != nil {
+		return err
+	}
+	b.WriteString(documentHead)
+	var holders []string
+	for _, f := range rest {
+		holders = addNew(holders, holderOf(f))
+	}
+	place := func(f results.Field) int { return slices.Index(holders, holderOf(f)) }
+	slices.SortStableFunc(rest, func(a, b results.Field) int {
+		return cmp.Compare(place(a), place(b))
+	})
+	fieldGroups(b, rest, holderOf)
+	return nil
+}
+
+// fieldGroups writes a table for each group of fields.
+func fieldGroups(b *bytes.Buffer, fields []results.Field, groupOf func(results.Field) string) {
 	group := ""
-	for _, f := range inGroups(fields) {
+	for _, f := range fields {
 		if of := groupOf(f); of != group {
 			group = of
 			fmt.Fprintf(b, tableHead, group)
@@ -61,7 +87,14 @@ func fieldPage(b *bytes.Buffer, fields []results.Field, _ Options) error {
 		meaning := cellEscapes.Replace(f.Meaning)
 		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", f.Name, f.Kind, f.Unit, meaning)
 	}
-	return nil
+}
+
+// holderOf returns the path of the object or the list that a field is in.
+func holderOf(f results.Field) string {
+	if at := strings.LastIndexByte(f.Name, '.'); at >= 0 {
+		return f.Name[:at]
+	}
+	return "run"
 }
 
 // groupOf returns the object that a field is in.

@@ -55,6 +55,33 @@ func TestFormatsGolden(t *testing.T) {
 	golden(t, "table-judged.txt", render(t, "table", judged(), Options{}))
 }
 
+// TestFormats_Conclusion: JSON and CSV have the conclusion that the other formats begin with.
+func TestFormats_Conclusion(t *testing.T) {
+	for name, run := range map[string]*results.Run{"judged": judged(), "fixes": fixes()} {
+		want := results.Conclude(run)
+		var document struct{ Conclusion results.Conclusion }
+		if err := json.Unmarshal(render(t, "json", run, Options{}), &document); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, document.Conclusion); diff != "" {
+			t.Errorf("%s as JSON: %s", name, diff)
+		}
+		records, err := csv.NewReader(bytes.NewReader(render(t, "csv", run, Options{}))).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := len(records[0]) - 1
+		if records[0][last] != "conclusion" {
+			t.Errorf("the last column is %s", records[0][last])
+		}
+		for _, r := range records[1:] {
+			if r[last] != want.Of(r[1]) || r[1] == want.Scenario && r[last] != want.Answer {
+				t.Errorf("%s: %s: %q", name, r[1], r[last])
+			}
+		}
+	}
+}
+
 // TestFormatsTakeAnyRun: every format takes every run, also one without scenarios, trials or
 // figures.
 func TestFormatsTakeAnyRun(t *testing.T) {

@@ -31,6 +31,8 @@ var (
 	bandsJS string
 	//go:embed page/live.js
 	liveJS string
+	//go:embed page/export.js
+	exportJS string
 	//go:embed page/uplot.min.js
 	uplotJS string
 	//go:embed page/uplot.min.css
@@ -50,7 +52,7 @@ type pageData struct {
 	Ranks                            [][]string
 	Stories                          []pageStory
 	Table, All, Differences          pageTable
-	More                             string // how many columns only All has; empty: none
+	More                             string // what only All has; empty: nothing
 	Latencies                        []latencyRow
 	HasSeries                        bool
 	Plot                             []plotScenario
@@ -92,21 +94,21 @@ func renderHTML(b *bytes.Buffer, run *results.Run, o Options) error {
 	d := pageData{
 		Title: cmp.Or(run.Experiment, "ctload"), Summary: run.Summary,
 		Styles:  template.CSS(uplotCSS + pageCSS),
-		Library: template.JS(uplotJS), Script: template.JS(bandsJS + pageJS),
+		Library: template.JS(uplotJS), Script: template.JS(bandsJS + exportJS + pageJS),
 		Notes:  slices.Concat(run.Warnings, footnotes(run, list), comparison.notes),
 		Plot:   []plotScenario{},
 		Answer: answerOf(run), Facts: facts(run), Commands: commands(run),
 		Differences: tableOf(comparison.title, comparison.rows, comparison.lines),
 	}
 	d.Ranks = ranks(d.Answer.Conclusion)
-	all := withParts(list, false)
-	cells, dropped := choose(layout(all), all, documentWidth)
-	cells, shown := prune(cells, all)
+	main, all := withParts(list, true), withParts(list, false)
+	cells, dropped := choose(layout(main), main, documentWidth)
+	cells, shown := prune(cells, main)
 	d.Table = tableOf("", shown, cells)
-	if dropped > 0 {
+	if dropped > 0 || len(all) > len(main) {
 		cells, _ = choose(layout(all), all, math.MaxInt)
 		cells, shown = prune(cells, all)
-		d.All, d.More = tableOf("", shown, cells), howMany(dropped, "column")
+		d.All, d.More = tableOf("", shown, cells), moreWords(dropped, len(all)-len(main))
 	}
 	source := cmp.Or(o.Series, SeriesSource(noSeries{}))
 	text, err := source.Experiment()
@@ -145,6 +147,18 @@ func (noSeries) Series(*results.Trial) ([]results.Sample, []results.ProbeSample,
 
 func (noSeries) Distributions(*results.Trial) (map[string]results.Distribution, error) {
 	return nil, nil
+}
+
+// moreWords words what a folded table has beyond the one above it.
+func moreWords(columns, rows int) string {
+	var parts []string
+	if columns > 0 {
+		parts = append(parts, howMany(columns, "column"))
+	}
+	if rows > 0 {
+		parts = append(parts, howMany(rows, "row")+" of entries and probes")
+	}
+	return strings.Join(parts, ", ") + " more"
 }
 
 func storyOf(r row, t told) pageStory {
@@ -194,9 +208,10 @@ func fillPlot(data *pageData, run *results.Run, list []row, source SeriesSource)
 	for _, s := range run.Scenarios {
 		trials += len(s.Trials)
 	}
+	shown := overlaid(run, data.Answer.Scenario)
 	for i := range run.Scenarios {
 		s := &run.Scenarios[i]
-		p := plotScenario{Name: s.Name, Trials: []plotTrial{}}
+		p := plotScenario{Name: s.Name, Trials: []plotTrial{}, Shown: slices.Contains(shown, s.Name)}
 		typical, ok := list[i].typical()
 		for j := range s.Trials {
 			t := &s.Trials[j]
@@ -211,6 +226,9 @@ func fillPlot(data *pageData, run *results.Run, list []row, source SeriesSource)
 			plot := plotOf(t, samples, probes, pointsPerTrial(trials))
 			for _, phase := range run.Phases {
 				plot.Marks = append(plot.Marks, mark{phase.Start, phase.Name})
+				plot.Phases = append(plot.Phases, band{
+					Seconds: phase.Start, To: new(phase.Start + phase.Seconds), Text: phase.Name,
+				})
 			}
 			p.Trials = append(p.Trials, plot)
 		}
@@ -224,6 +242,27 @@ func fillPlot(data *pageData, run *results.Run, list []row, source SeriesSource)
 		data.Plot = append(data.Plot, p)
 	}
 	return nil
+}
+
+// mostOverlaid is the number of scenarios whose curves can still be told apart.
+const mostOverlaid = 5
+
+// overlaid returns the scenarios whose curves are laid over each other at first: the first one, that
+// to apply, and as many others with valid trials as can be told apart.
+func overlaid(run *results.Run, chosen string) []string {
+	var names []string
+	if len(run.Scenarios) > 0 {
+		names = addNew(names, run.Scenarios[0].Name)
+	}
+	if chosen != "" {
+		names = addNew(names, chosen)
+	}
+	for i := range run.Scenarios {
+		if s := &run.Scenarios[i]; s.Valid() > 0 && len(names) < mostOverlaid {
+			names = addNew(names, s.Name)
+		}
+	}
+	return names
 }
 
 // latenciesOf adds the latencies of a trial to the page's table, and returns those of its entries

@@ -107,16 +107,16 @@ func markdownTable(b *bytes.Buffer, list []row) {
 		b.WriteString("No scenario was run.\n\n")
 		return
 	}
-	list = withParts(list, false)
-	lines, dropped := choose(layout(list), list, documentWidth)
-	lines, _ = prune(lines, list)
+	main, all := withParts(list, true), withParts(list, false)
+	lines, dropped := choose(layout(main), main, documentWidth)
+	lines, _ = prune(lines, main)
 	markdownGrid(b, lines)
-	if dropped > 0 {
-		all, _ := choose(layout(list), list, math.MaxInt)
-		all, _ = prune(all, list)
-		fmt.Fprintf(b, "<details><summary>All figures, %s more</summary>\n\n",
-			howMany(dropped, "column"))
-		markdownGrid(b, all)
+	if dropped > 0 || len(all) > len(main) {
+		lines, _ := choose(layout(all), all, math.MaxInt)
+		lines, _ = prune(lines, all)
+		fmt.Fprintf(b, "<details><summary>All figures: %s</summary>\n\n",
+			moreWords(dropped, len(all)-len(main)))
+		markdownGrid(b, lines)
 		b.WriteString("</details>\n\n")
 	}
 }

@@ -9,7 +9,8 @@
 // under the table names them with their reasons, and no figure includes them. A dash stands for a
 // figure that does not exist, such as the time to full of a table that was never full.
 //
-// Every format but CSV and JSON begins with the conclusion, [results.Conclude].
+// Every format has the conclusion, [results.Conclude]: documents for people begin with it, JSON has it
+// as conclusion, CSV a column with what it says of each scenario.
 //
 // On a narrow terminal the least important columns are dropped until the table fits, in the order
 // of columns.go. The rare ones appear only where a trial has something to show in them, seconds to
@@ -120,20 +121,24 @@ func textOrJSON[D any](text func(*bytes.Buffer, D, Options) error) formats[D] {
 }
 
 // renderCSV writes a row for each trial, also the invalid ones, with a header of the figures' paths
-// in run.json: raw values for a spreadsheet or a data frame, as RFC 4180 with LF ends of line. A
-// text that a spreadsheet would take for a formula begins with an apostrophe.
+// in run.json: raw values for a spreadsheet or a data frame, as RFC 4180 with LF ends of line. The
+// last column is what the conclusion says of the scenario. A text that a spreadsheet would take for
+// a formula begins with an apostrophe.
 func renderCSV(b *bytes.Buffer, run *results.Run, _ Options) error {
 	records := [][]string{{"experiment", "scenario"}}
 	w := results.WorkloadOf(run)
 	for _, c := range w.Flatten(&results.Trial{}) {
 		records[0] = append(records[0], printable.Cell(c.Path))
 	}
+	records[0] = append(records[0], "conclusion")
+	conclusion := results.Conclude(run)
 	for _, s := range run.Scenarios {
 		for i := range s.Trials {
 			record := []string{printable.Cell(run.Experiment), printable.Cell(s.Name)}
 			for _, c := range w.Flatten(&s.Trials[i]) {
 				record = append(record, printable.Cell(c.Value))
 			}
+			record = append(record, printable.Cell(conclusion.Of(s.Name)))
 			records = append(records, record)
 		}
 	}

@@ -105,6 +105,7 @@ type (
 		Verdict string      `json:"verdict"`
 		Seconds float64     `json:"seconds"`
 		Marks   []mark      `json:"marks"`
+		Phases  []band      `json:"phases,omitempty"`
 		Actions []band      `json:"actions,omitempty"`
 		T       []int64     `json:"t"`
 		Count   []int64     `json:"count"`
@@ -115,6 +116,12 @@ type (
 		Entries []plotLoad  `json:"entries,omitempty"` // where there are several
 		Refused []plotCurve `json:"refused"`
 		Probe   plotProbe   `json:"probe"`
+		// Predicted is the count as it was predicted; nil without a prediction.
+		Predicted *plotForecast `json:"predicted,omitempty"`
+	}
+	plotForecast struct {
+		T     []int64 `json:"t"`
+		Count []int64 `json:"count"`
 	}
 	// plotLoad is the progress of an entry.
 	plotLoad struct {
@@ -139,7 +146,7 @@ type (
 		Seconds float64 `json:"t"`
 		Text    string  `json:"text"`
 	}
-	// band is an action on the time line.
+	// band is an action or a phase on the time line.
 	band struct {
 		Seconds float64  `json:"t"`
 		To      *float64 `json:"to,omitempty"` // none: the action is instantaneous
@@ -150,6 +157,7 @@ type (
 		Name    string      `json:"name"`
 		Trials  []plotTrial `json:"trials"`
 		Typical int         `json:"typical"` // index of the trial that represents the scenario
+		Shown   bool        `json:"shown"`   // among those laid over each other at first
 		Entries []plotEntry `json:"entries"` // of that trial
 	}
 	// plotEntry are the latencies of an entry; nil where none was recorded.
@@ -190,6 +198,12 @@ func plotOf(
 		if c.Chart != "" {
 			total := steps(samples, func(s results.Sample) int64 { return *c.In(&s.Counters) })
 			p.Refused = append(p.Refused, plotCurve{c.Name, c.Chart, c.RareCurve, total})
+		}
+	}
+	if f := t.Prediction; f != nil && len(f.Counts) > 0 {
+		p.Predicted = &plotForecast{
+			T:     steps(f.Counts, func(c results.PredictedCount) int64 { return thousandths(c.Seconds) }),
+			Count: steps(f.Counts, func(c results.PredictedCount) int64 { return c.Count }),
 		}
 	}
 	p.Probe.T = steps(probes, func(s results.ProbeSample) int64 { return thousandths(s.Seconds) })

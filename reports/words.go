@@ -65,7 +65,7 @@ func tell(list []row) []told {
 		}
 		for _, spoilt := range r.repeated {
 			t.lines = append(t.lines, fmt.Sprintf(
-				"The host spoilt trial %d, and trial %d measured the same again: %s",
+				"The host spoilt trial %d, and trial %d repeated it: %s",
 				spoilt.Number, spoilt.RepeatedAs, spoilt.WhyInvalid()))
 		}
 		if r.trials == 0 {
@@ -160,7 +160,7 @@ func paragraph(b *bytes.Buffer, first, text string, width int) {
 	indent := runewidth.StringWidth(first)
 	column := indent
 	b.WriteString(first)
-	for i, word := range strings.Fields(text) {
+	for i, word := range unbroken(text) {
 		n := runewidth.StringWidth(word)
 		switch {
 		case i == 0:
@@ -175,6 +175,27 @@ func paragraph(b *bytes.Buffer, first, text string, width int) {
 		column += n
 	}
 	b.WriteByte('\n')
+}
+
+// units are what a line never begins with after its number.
+var units = []string{"%", "s", "ms", "KiB", "MiB", "GiB"}
+
+// unbroken returns the words of a text, a number and its unit as one.
+func unbroken(text string) (words []string) {
+	for _, word := range strings.Fields(text) {
+		bare := strings.TrimRight(word, ".,;:)")
+		n := len(words)
+		if n > 0 && slices.Contains(units, bare) && endsInDigit(words[n-1]) {
+			words[n-1] += " " + word
+			continue
+		}
+		words = append(words, word)
+	}
+	return words
+}
+
+func endsInDigit(word string) bool {
+	return word[len(word)-1] >= '0' && word[len(word)-1] <= '9'
 }
 
 // environment returns what the figures depend on, in one line.
@@ -224,24 +245,25 @@ func addNew(list []string, words ...string) []string {
 	return list
 }
 
-// notes writes the run's warnings, what the comparison with a baseline must say, and where the rest
-// is; all that is known of the figures where the options ask for it.
+// notes writes the run's warnings and where the rest is, or all that is known of the figures where
+// the options ask for it.
 func notes(b *bytes.Buffer, run *results.Run, all []string, dropped int, o Options) {
 	width := o.width()
 	for _, warning := range run.Warnings {
 		paragraph(b, "warning: ", warning, width)
 	}
-	if !o.Verbose {
-		all = run.BaselineNotes
-	}
-	for _, text := range all {
-		paragraph(b, "note: ", text, width)
-	}
 	var hints []string
 	if dropped > 0 {
 		hints = append(hints, howMany(dropped, "column")+" (--wide)")
 	}
-	if !o.Verbose {
+	if o.Verbose {
+		for _, text := range all {
+			paragraph(b, "note: ", text, width)
+		}
+	} else if n := len(run.BaselineNotes); n > 0 {
+		hints = append(hints,
+			howMany(n, "note")+" on the baseline and what each scenario saw (--verbose)")
+	} else {
 		hints = append(hints, "what each scenario saw (--verbose)")
 	}
 	if len(hints) > 0 {
@@ -254,11 +276,10 @@ func footnotes(run *results.Run, list []row) []string {
 	var texts []string
 	add := func(format string, args ...any) { texts = append(texts, fmt.Sprintf(format, args...)) }
 	if several(list) {
-		add("figures are medians over the valid trials of a scenario; ± is how far the farthest " +
-			"trial is from it")
+		add("figures are medians of the valid trials; ± is the distance of the farthest trial")
 	}
 	remarks := byText(list, "", func(t results.Trial) []string { return t.Remarks })
-	const drops = "drops were not counted by the kernel's reason: "
+	const drops = "drops could not be counted by the kernel's reason: "
 	uncounted := byText(list, drops, func(t results.Trial) []string {
 		return []string{orZero(t.Stack).DropReasonsMissing}
 	})

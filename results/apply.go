@@ -13,7 +13,9 @@ import (
 
 // Step is a block of shell commands.
 type Step struct {
-	Title, Note, Text string
+	Title string `json:"title"`
+	Note  string `json:"note,omitempty"` // what to know before it is run
+	Text  string `json:"text"`           // the commands
 }
 
 // sysctlLines returns the configuration as lines for a file in /etc/sysctl.d.
@@ -42,14 +44,14 @@ func stepsBetween(first, c Configuration) (steps []Step) {
 		{"Rules of IPv6", first.Rules6, c.Rules6, "ip6tables-restore"},
 	} {
 		if text := changedTables(family.before, family.after); text != "" {
-			note := "Replaces the tables named in it as a whole: put your own rules in first. "
+			note := "Replaces whole tables: add your own rules to the text first. "
 			steps = append(steps, Step{family.title, note + keepIptables,
 				heredoc("sudo "+family.tool, text)})
 		}
 	}
 	for _, script := range []struct{ title, note, before, after, tool string }{
 		{"Sets", "The rules name them.", first.IPSet, c.IPSet, "ipset restore"},
-		{"Rules of nftables", "Adds to the ruleset, but for what the script itself flushes. " +
+		{"Rules of nftables", "Adds to the ruleset; what the script flushes goes. " +
 			keepNFT, first.NFT, c.NFT, "nft -f -"},
 		{"Services of IPVS", "ipvsadm-save and a unit keep them across reboots.",
 			first.IPVS, c.IPVS, "ipvsadm -R"},
@@ -84,7 +86,7 @@ func settingsStep(lines []string) []Step {
 	}
 	return []Step{{
 		"Settings",
-		"Without modules-load.d, sysctl.d finds no such sysctls at boot.",
+		"modules-load.d loads the module at boot, before sysctl.d sets these.",
 		strings.Join([]string{
 			"sudo modprobe nf_conntrack",
 			"echo nf_conntrack | sudo tee /etc/modules-load.d/nf_conntrack.conf",
@@ -124,9 +126,9 @@ func stepsOf(all Asked) (steps []Step) {
 
 // loading returns the commands that load the rules of an action.
 func loading(a Settings) (steps []Step) {
-	how, note := "", "Replaces the tables named in it as a whole: put your own rules in first. "
+	how, note := "", "Replaces whole tables: add your own rules to the text first. "
 	if a.word("add") == "true" {
-		how, note = " --noflush", "Adds to the tables named in it. "
+		how, note = " --noflush", "Adds to these tables. "
 	}
 	for _, family := range []struct{ title, key, command, note string }{
 		{"Rules", "rules", "iptables-restore" + how, note + keepIptables},

@@ -14,43 +14,49 @@ import (
 // one, without their names and labels.
 type Conclusion struct {
 	// Broke are the scenarios that did not stay clean, in the order of the run.
-	Broke []Breakage
+	Broke []Breakage `json:"broke,omitempty"`
 	// Answer names the smallest change that held, or the best fix, or says that neither exists;
 	// empty for a part of a run, and where a run compares nothing.
-	Answer string
+	Answer string `json:"answer,omitempty"`
 	// Scenario is the one to apply; empty without one.
-	Scenario string
-	Cost     string // what the DUT gives up with it; empty without Scenario
+	Scenario string `json:"scenario,omitempty"`
+	// Cost is what the DUT gives up with the scenario; empty without one.
+	Cost string `json:"cost,omitempty"`
 	// Fixes are the scenarios of a run with actions, the best first.
-	Fixes []Fix
-	Steps []Step // shell commands that apply the scenario, and keep it across reboots
-	Full  string // everything that the scenario set, changed or not; empty with actions
-	Sure  []string
+	Fixes []Fix `json:"fixes,omitempty"`
+	// Steps are shell commands that apply the scenario, and keep it across reboots.
+	Steps []Step `json:"steps,omitempty"`
+	// Full is everything that the scenario set, changed or not; empty with actions.
+	Full string `json:"full,omitempty"`
+	// Sure lists what the trust in the figures depends on.
+	Sure []string `json:"sure,omitempty"`
 	// Unwatched lists the statements for which the trials were not watched long enough.
-	Unwatched []string
+	Unwatched []string `json:"unwatched,omitempty"`
 }
 
 // Breakage tells what broke in a scenario.
 type Breakage struct {
-	Scenario string
-	Verdict  Verdict
-	Words    []string // see [Brief]
+	Scenario string   `json:"scenario"`
+	Verdict  Verdict  `json:"verdict"`
+	Words    []string `json:"words"` // what happened, the most important first
 }
 
 // Fix tells how the trials of a scenario with actions returned to their steady state, and at what
 // cost. Without an action of its own a scenario shows what happens where the DUT is left alone.
 type Fix struct {
-	Scenario string
-	Acted    bool // there was a fault or a fix
-	Healed   int  // valid trials that returned to their steady state, or never left it
-	Trials   int  // valid trials; 0: nothing is known
-	// Seconds is the median time to heal of the trials that healed, as [Heal] has it; 0: they were
-	// well by then.
-	Seconds float64
-	Broken  int64   // open connections that broke, in the worst trial
-	GivesUp string  // what the fix takes from the DUT; empty: nothing
-	Watched float64 // seconds under load from the fix, the fault or the deviation on; the shortest
-	fix     bool
+	Scenario string `json:"scenario"`
+	Acted    bool   `json:"acted,omitempty"` // there was a fault or a fix
+	// Healed counts the valid trials that returned to their steady state, or never left it.
+	Healed int `json:"healed"`
+	Trials int `json:"trials"` // valid trials; 0: nothing is known
+	// Seconds is the median time to heal of the trials that healed; 0: they were well by then.
+	Seconds float64 `json:"seconds_to_heal,omitempty"`
+	Broken  int64   `json:"broken,omitempty"`   // open connections that broke, in the worst trial
+	GivesUp string  `json:"gives_up,omitempty"` // what the fix takes from the DUT; empty: nothing
+	// Watched is the shortest time, in seconds, under load from the fix, the fault or the deviation
+	// on.
+	Watched float64 `json:"watched_s,omitempty"`
+	Fixed   bool    `json:"fixed,omitempty"` // there was a fix
 }
 
 // Conclude returns the answer of a run.
@@ -182,13 +188,13 @@ func (c *Conclusion) rank(run *Run) {
 			falseFirst(a.GivesUp != "", b.GivesUp != ""), cmp.Compare(a.Seconds, b.Seconds))
 	})
 	c.Fixes = slices.Concat(fixes, others)
-	real := slices.IndexFunc(fixes, func(f Fix) bool { return f.fix })
+	real := slices.IndexFunc(fixes, func(f Fix) bool { return f.Fixed })
 	if real < 0 {
 		return
 	}
 	chosen := fixes[real]
 	if chosen.Healed < chosen.Trials {
-		c.Answer = "No fix healed it in every trial while it was watched."
+		c.Answer = "No fix healed it in every trial in the time watched."
 		return
 	}
 	s := run.Scenario(chosen.Scenario)
@@ -201,10 +207,11 @@ func (c *Conclusion) rank(run *Run) {
 
 // fixOf returns how a scenario healed; false where its trials have no steady state.
 func fixOf(s *Scenario) (f Fix, ok bool) {
-	f = Fix{Scenario: s.Name, Watched: math.Inf(1)}
+	f = Fix{Scenario: s.Name}
 	if s.Valid() == 0 {
 		return f, acted(*s)
 	}
+	f.Watched = math.Inf(1)
 	var seconds []float64
 	for t := range s.ValidTrials() {
 		if t.Heal == nil {
@@ -216,7 +223,7 @@ func fixOf(s *Scenario) (f Fix, ok bool) {
 		from := 0.0
 		switch first := cmp.Or(a.fix, a.fault); {
 		case first != nil:
-			f.Acted, f.fix, from = true, a.fix != nil, *first.Begun
+			f.Acted, f.Fixed, from = true, a.fix != nil, *first.Begun
 		case t.Heal.Deviated != nil:
 			from = *t.Heal.Deviated
 		}
@@ -257,7 +264,7 @@ func (f Fix) HealWords() string {
 		return fmt.Sprintf("not healed in %s s", Figure(max(0, f.Watched)))
 	case f.Healed < f.Trials:
 		return fmt.Sprintf("healed in %d of %d trials", f.Healed, f.Trials)
-	case f.Seconds == 0 && f.fix:
+	case f.Seconds == 0 && f.Fixed:
 		return "healed at once"
 	case f.Seconds == 0:
 		return "stayed steady"
@@ -272,6 +279,24 @@ func (f Fix) BrokenWords() string {
 		return "no connection broke"
 	}
 	return plural(f.Broken, "connection") + " broke"
+}
+
+// Of words what the conclusion says of one scenario: why to apply it, its rank, or what broke.
+func (c Conclusion) Of(scenario string) string {
+	if scenario == c.Scenario {
+		return c.Answer
+	}
+	for i, f := range c.Fixes {
+		if f.Scenario == scenario && f.Acted {
+			return fmt.Sprintf("%d of %d: %s, %s", i+1, len(c.Fixes), f.HealWords(), f.BrokenWords())
+		}
+	}
+	for _, b := range c.Broke {
+		if b.Scenario == scenario {
+			return strings.Join(b.Words, ", ")
+		}
+	}
+	return ""
 }
 
 // certainty words how far the figures can be trusted.
@@ -311,7 +336,7 @@ func certainty(run *Run) (list []string) {
 	case most == 0:
 		return nil
 	case most == 1:
-		parts.add("one trial of each scenario (--trials 3 shows how far figures scatter)")
+		parts.add("one trial of each scenario (--trials 3 shows the scatter)")
 	case fewest == most:
 		parts.add("%d valid trials of each scenario", most)
 	default:
@@ -370,7 +395,7 @@ func unwatched(run *Run) (list []string) {
 		}
 	}
 	for _, q := range order {
-		list = append(list, fmt.Sprintf("%s, in %s (watched %s s)", q.words,
+		list = append(list, fmt.Sprintf("%s (%s: watched %s s)", q.words,
 			strings.Join(names[q], ", "), q.watched))
 	}
 	return list

@@ -72,7 +72,7 @@ func TestConclude_SmallestChange(t *testing.T) {
 		{
 			"other modules",
 			Run{Scenarios: []Scenario{baseline, scenario("no-helper", Clean, small, conf{})}},
-			[]string{"no-helper", "other modules", "no kernel memory"},
+			[]string{"no-helper", "other modules", "nothing that was measured"},
 		},
 		{
 			"a failed threshold",

@@ -17,10 +17,12 @@ import (
 	"github.com/ctload/ctload/internal/printable"
 )
 
-// Encode writes run.json: indented, with a newline at its end, empty lists as such and not as null.
-// The error names a figure that is NaN or infinite: no measurement yields one.
+// Encode writes run.json with the run's conclusion: indented, with a newline at its end, empty lists
+// as such and not as null. The error names a figure that is NaN or infinite: no measurement yields
+// one.
 func Encode(w io.Writer, run *Run) error {
 	document := *run
+	document.Conclusion = new(Conclude(run))
 	document.Scenarios = make([]Scenario, len(run.Scenarios))
 	for i, s := range run.Scenarios {
 		if s.Trials == nil {
@@ -109,6 +111,7 @@ func decode(data []byte) (*Run, error) {
 		return nil, jsonError(data, err)
 	}
 	run.Schema = SchemaVersion
+	run.Conclusion = nil // a later build may conclude otherwise
 	for i := range run.Scenarios {
 		for j := range run.Scenarios[i].Trials {
 			c := &run.Scenarios[i].Trials[j].Conntrack

@@ -415,26 +415,76 @@ type Field struct {
 	Meaning string `json:"meaning"` // from the model's comments
 }
 
+// exampleName stands for the name of an entry or a probe in the documentation of fields.
+const exampleName = "NAME"
+
 // Fields returns the fields of a trial in the order of the model.
 func Fields() ([]Field, error) {
-	var schema struct {
-		Defs map[string]fieldSchema `json:"$defs"`
-	}
-	if err := json.Unmarshal(Schema, &schema); err != nil {
-		return nil, fmt.Errorf("reading the schema of run.json: %w", err)
+	schema, err := readSchema()
+	if err != nil {
+		return nil, err
 	}
 	var list []Field
-	const name = "NAME"
-	example := Workload{map[string]Entry{name: {}}, map[string]Probe{name: {}}}
+	example := Workload{map[string]Entry{exampleName: {}}, map[string]Probe{exampleName: {}}}
 	for _, p := range fieldsOf(example).places {
-		if p.in == nil {
-			continue
+		if p.in != nil {
+			list = append(list, schema.field(p.in, p.StructField, p.path))
 		}
-		kind, _ := kindOf(p.Type)
-		said := schema.Defs[p.in.Name()].Properties[lastPart(p.path)]
-		list = append(list, Field{p.path, kind, unitOf(p.path, kind), said.meaning(p.Name)})
 	}
 	return list, nil
+}
+
+// DocumentFields returns the fields of run.json that no threshold names: those of the run itself, and
+// of the elements of lists, whose paths have [] after the list's name.
+func DocumentFields() ([]Field, error) {
+	schema, err := readSchema()
+	if err != nil {
+		return nil, err
+	}
+	var list []Field
+	var add func(t reflect.Type, prefix string, known bool)
+	add = func(t reflect.Type, prefix string, known bool) {
+		eachField(t, func(name string, f reflect.StructField) {
+			path := prefix + name
+			if !known {
+				list = append(list, schema.field(t, f, path))
+			}
+			if s, ok := isPlainStruct(f.Type); ok {
+				add(s, path+".", known)
+			} else if s, ok := isNamed(f.Type); ok {
+				add(s, path+"."+exampleName+".", known)
+			} else if f.Type.Kind() == reflect.Slice {
+				if s, ok := isPlainStruct(f.Type.Elem()); ok {
+					add(s, path+"[].", s == reflect.TypeFor[Trial]())
+				}
+			}
+		})
+	}
+	add(reflect.TypeFor[Run](), "", false)
+	return list, nil
+}
+
+// runSchema is the part of the schema of run.json that describes fields.
+type runSchema struct {
+	fieldSchema                        // of the run
+	Defs        map[string]fieldSchema `json:"$defs"`
+}
+
+func readSchema() (schema runSchema, err error) {
+	if err := json.Unmarshal(Schema, &schema); err != nil {
+		return schema, fmt.Errorf("reading the schema of run.json: %w", err)
+	}
+	return schema, nil
+}
+
+// field describes a field of a struct.
+func (s runSchema) field(in reflect.Type, f reflect.StructField, path string) Field {
+	of := s.Defs[in.Name()]
+	if in == reflect.TypeFor[Run]() {
+		of = s.fieldSchema
+	}
+	kind, _ := kindOf(f.Type)
+	return Field{path, kind, unitOf(path, kind), of.Properties[lastPart(path)].meaning(f.Name)}
 }
 
 // fieldSchema is the part of a JSON schema that describes fields.
@@ -552,6 +602,8 @@ func cellText(v reflect.Value) string {
 		return fmt.Sprintf("%s %s %s %s=%d", x.Family, x.Table, x.Chain, x.Text, x.Packets())
 	case FlowCount:
 		return fmt.Sprintf("%s %s %s=%d", x.Protocol, x.State, x.Destination, x.Entries)
+	case PredictedCount:
+		return fmt.Sprintf("%g=%d", x.Seconds, x.Count)
 	case Alert:
 		return fmt.Sprintf("%g=%g", x.Share, x.Fired)
 	default:

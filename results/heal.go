@@ -258,7 +258,7 @@ func healWords(t *Trial) string {
 	}
 	end := "."
 	if len(t.Actions) > 0 {
-		end = "; " + plural(h.Broken, "existing connection") + " broke."
+		end = "; " + plural(h.Broken, "open connection") + " broke."
 	}
 	if h.Deviated == nil {
 		return "It stayed in its steady state" + end
@@ -277,24 +277,23 @@ func healWords(t *Trial) string {
 	if a.faultFirst() {
 		from = a.fault.Name
 	}
-	s := fmt.Sprintf("Out of its steady state %s s after %s", Figure(*h.SecondsToDeviate), from)
+	s := fmt.Sprintf("It left its steady state %s s after %s", Figure(*h.SecondsToDeviate), from)
 	switch {
 	case h.Healed == nil && a.fix != nil:
-		s += fmt.Sprintf("; %s did not heal it while it was watched", a.fix.Name)
+		s += fmt.Sprintf(", and %s did not heal it in the time watched", a.fix.Name)
 	case h.Healed == nil:
-		s += ", and not healed while it was watched"
+		s += " and did not return in the time watched"
 	case *h.SecondsToHeal == 0 && a.fix != nil:
-		s += fmt.Sprintf(", and normal again before %s", a.fix.Name)
+		s += fmt.Sprintf(" and was back before %s", a.fix.Name)
 	default:
-		s += fmt.Sprintf(", normal again %s s after %s", Figure(*h.SecondsToHeal), since)
+		s += fmt.Sprintf(" and was back %s s after %s", Figure(*h.SecondsToHeal), since)
 	}
 	s += "; meanwhile " + list([]string{
-		plural(h.Refused, "refused packet"), plural(h.Failed, "failed attempt") + " of the load",
-		plural(h.ProbesLost, "lost probe"),
+		"the kernel refused " + plural(h.Refused, "packet"),
+		plural(h.Failed, "attempt") + " of the load failed", wasWere(h.ProbesLost, "probe") + " lost",
 	})
 	if h.LaterFailures > 0 {
-		s += "; the load did not heal: " + plural(h.LaterFailures, "attempt") +
-			" failed that began after that"
+		s += "; the load did not recover: " + plural(h.LaterFailures, "later attempt") + " failed"
 	}
 	return s + end
 }
@@ -377,7 +376,7 @@ func (a Action) String() string {
 		s += " (" + a.Asked + ")"
 	}
 	if a.Begun == nil {
-		return s + ": its moment never came"
+		return s + ": not performed, since the trial ended first"
 	}
 	s += fmt.Sprintf(" at %s s", Figure(*a.Begun))
 	if a.Ended != nil {

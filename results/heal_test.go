@@ -86,7 +86,7 @@ func TestHeal(t *testing.T) {
 		},
 		{
 			"never made", 5, 7, []Action{{Name: "raise", Fix: true}}, 5.1, 2, 20, "",
-			"its moment never came",
+			"not performed, since the trial ended first",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

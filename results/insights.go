@@ -62,7 +62,7 @@ func (p *Probe) phaseWords() string {
 			Percent(float64(phase.Lost)/float64(phase.Sent)), latency)
 	}
 	if p.Pending > 0 {
-		parts.add("%s without a result when the watch ended", plural(p.Pending, "more attempt"))
+		parts.add("%s had no result when the watch ended", plural(p.Pending, "more attempt"))
 	}
 	return strings.Join(parts, "; ")
 }
@@ -77,17 +77,17 @@ func alertWords(t *Trial) string {
 			return "" // without a series, probes have no phases
 		}
 		most := Percent(c.Fill())
-		return "No alert on the table's fill would have fired: it was " + most + " at most."
+		return "No alert on the table's fill would have fired: the fill was " + most + " at most."
 	}
 	var parts phrases
 	for i, a := range c.Alerts {
 		if i == 0 || i == len(c.Alerts)-1 {
-			parts.add("at %.0f %% %s", a.Share*100, alertTime(a))
+			parts.add("at %.0f %% fill %s", a.Share*100, alertTime(a))
 		}
 	}
-	s := "An alert on the table's fill would have fired " + list(parts)
+	s := "An alert would have fired " + list(parts)
 	if c.Drop == 0 {
-		s += ", and one on drops never"
+		s += "; one on drops would not have fired"
 	}
 	return s + "."
 }
@@ -169,7 +169,7 @@ func (p *Probe) recoveredWords(of string, seconds *float64) string {
 	case p.After.Sent == 0:
 		return "no new connection" + of + " was tried"
 	default:
-		return "no new connection" + of + " failed; the watch was too short to call them reliable"
+		return "no new connection" + of + " failed, in a watch too short to call that reliable"
 	}
 }
 
@@ -192,15 +192,15 @@ func predictionWords(t *Trial) string {
 	default:
 		parts[0] += fmt.Sprintf(", measured %s (%+.1f %%)", Count(c.Peak), *p.PeakError*100)
 	}
-	measured := "measured never"
+	measured := "measured never full"
 	if c.SecondsToFull != nil {
-		measured = "measured" + after(c.SecondsToFull)
+		measured = "measured full" + after(c.SecondsToFull)
 	}
 	switch {
 	case p.SecondsToFull != nil || p.FullEarly != nil:
 		parts.add("full%s%s, %s", after(p.SecondsToFull), fullRange(p), measured)
 	case c.SecondsToFull != nil && p.Overflow > 0:
-		parts.add("full at some time, %s", measured)
+		parts.add("full at an unknown time, %s", measured)
 	case c.SecondsToFull != nil:
 		parts.add("never full, %s", measured)
 	}
@@ -212,7 +212,7 @@ func predictionWords(t *Trial) string {
 		parts.add("drop %s%s, measured %s", Count(p.Drop), bounds, Count(c.Drop))
 	}
 	if p.NATRefused > 0 {
-		parts.add("%s without one of NAT's %s", plural(p.NATRefused, "new connection"),
+		parts.add("%s without a free one of NAT's %s", plural(p.NATRefused, "new connection"),
 			plural(p.NATPorts, "source port"))
 	}
 	return strings.Join(parts, "; ") + "."
@@ -249,7 +249,7 @@ func cpuWords(t *Trial) string {
 	if len(parts) == 0 {
 		return ""
 	}
-	return "The DUT's CPUs " + list(parts) + ": rates and times show that limit too."
+	return "The DUT's CPUs " + list(parts) + ": that limits rates and times too."
 }
 
 // orIdle returns the CPU time, or that of an idle CPU where it was not read.
@@ -276,7 +276,7 @@ func contentsWords(t *Trial) string {
 	}
 	if len(c.Sources) > 0 {
 		n, from := Count(c.Sources[0].Entries), c.Sources[0].Address
-		s += fmt.Sprintf("; the most from one address were %s (%s)", n, from)
+		s += fmt.Sprintf("; the busiest source had %s (%s)", n, from)
 	}
 	if c.SlabBytes > 0 {
 		s += fmt.Sprintf("; they took %s of slab memory, and the hash %s",

@@ -33,8 +33,8 @@ func TestInsights(t *testing.T) {
 				Alerts: []Alert{lead(0.75, 5.7, 3.4), lead(0.95, 8.6, 0.5)},
 			}},
 			[]string{
-				"An alert on the table's fill would have fired at 75 % 3.40 s before the first " +
-					"drop and at 95 % 0.50 s before the first drop.",
+				"An alert would have fired at 75 % fill 3.40 s before the first " +
+					"drop and at 95 % fill 0.50 s before the first drop.",
 				"After the load new connections did not become reliable; the table stayed above " +
 					"95 %.",
 			},
@@ -53,7 +53,7 @@ func TestInsights(t *testing.T) {
 				"Out of its steady state 3.00 s after the start of the load, normal again " +
 					"0.20 s after the deviation; meanwhile 0 refused packets, 0 failed attempts " +
 					"of the load and 0 lost probes.",
-				"An alert on the table's fill would have fired at 75 % 3.40 s before the first " +
+				"An alert would have fired at 75 % fill 3.40 s before the first " +
 					"drop.",
 				"After the load the table was below 95 % after 0 s, and stayed above 10 %.",
 			},
@@ -66,7 +66,7 @@ func TestInsights(t *testing.T) {
 				SecondsToRecover: s(0.1), SecondsToBelow95: s(0), SecondsToBelow10: s(31),
 			}},
 			[]string{
-				"An alert on the table's fill would have fired at 75 % 2.00 s into the load, and " +
+				"An alert would have fired at 75 % fill 2.00 s into the load, and " +
 					"one on drops never.",
 				"After the load new connections succeeded again after 0.10 s; the table was " +
 					"below 95 % after 0 s and below 10 % after 31.0 s.",
@@ -84,7 +84,7 @@ func TestInsights(t *testing.T) {
 				Contents: &Contents{Entries: 49, Assured: 49},
 			},
 			[]string{
-				"An alert on the table's fill would have fired at 75 % 3.40 s before the first " +
+				"An alert would have fired at 75 % fill 3.40 s before the first " +
 					"drop.",
 				"Within the 2.00 s watched after the load, no new connection failed; the watch " +
 					"was too short to call them reliable; the count stayed above 95 % of max, " +
@@ -100,7 +100,7 @@ func TestInsights(t *testing.T) {
 				SecondsToRecover: s(0), SecondsToBelow95: s(1), SecondsToBelow10: s(2),
 			}},
 			[]string{
-				"An alert on the table's fill would have fired at 75 % 3.40 s before the first " +
+				"An alert would have fired at 75 % fill 3.40 s before the first " +
 					"drop.",
 				"After the load no new connection failed; the table was below 95 % after 1.00 s " +
 					"and below 10 % after 2.00 s.",
@@ -132,7 +132,7 @@ func TestInsights(t *testing.T) {
 				},
 			},
 			[]string{
-				"An alert on the table's fill would have fired at 75 % 0.20 s after the first " +
+				"An alert would have fired at 75 % fill 0.20 s after the first " +
 					"drop.",
 				"After the load the table was below 95 % after 1.00 s, and stayed above 10 %.",
 			},
@@ -161,7 +161,7 @@ func TestInsights(t *testing.T) {
 			},
 			[]string{
 				"At the end the table held 2000 entries, 12 of them ASSURED, 1900 udp UNREPLIED, " +
-					"100 tcp TIME_WAIT; the most from one address were 1990 (10.77.0.2); they " +
+					"100 tcp TIME_WAIT; the busiest source had 1990 (10.77.0.2); they " +
 					"took 512 KiB of slab memory, and the hash 16.0 KiB.",
 			},
 		},
@@ -190,7 +190,7 @@ func TestInsights(t *testing.T) {
 			},
 			[]string{
 				"Predicted peak 100, as measured; drop 50, measured 50; 50 new connections " +
-					"without one of NAT's 100 source ports.",
+					"without a free one of NAT's 100 source ports.",
 			},
 		},
 		{
@@ -212,7 +212,7 @@ func TestInsights(t *testing.T) {
 			},
 			[]string{
 				"Predicted peak 886 (411 to 1000), measured 915 (+3.3 %); full (from 7.00 s, or " +
-					"never), measured never.",
+					"never), measured never full.",
 			},
 		},
 	} {

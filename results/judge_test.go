@@ -140,7 +140,7 @@ func TestJudge(t *testing.T) {
 				},
 			},
 			verdict: TableFull,
-			words:   []string{"for want of a free entry", "highest count sampled was 1990 of 2000"},
+			words:   []string{"because no entry was free", "highest count sampled was 1990 of 2000"},
 		},
 		{
 			name: "dropped far from full",
@@ -269,7 +269,7 @@ func TestJudge(t *testing.T) {
 				},
 			},
 			verdict: TableFull, also: NotConntrack,
-			words: []string{"800 of the failures have no conntrack counter behind them"},
+			words: []string{"conntrack's counters do not explain 800 of the failures"},
 		},
 		{
 			name: "packets out of state",
@@ -300,7 +300,7 @@ func TestJudge(t *testing.T) {
 				Conntrack: Conntrack{Tracked: true, Peak: 2000, Max: 2000, SecondsToFull: s(3)},
 			},
 			verdict: Clean,
-			words:   []string{"full at 2000 entries after 3.00 s but nothing refused or evicted"},
+			words:   []string{"full at 2000 entries after 3.00 s , and nothing refused or evicted"},
 		},
 		{
 			name: "a stale log line",
@@ -309,7 +309,7 @@ func TestJudge(t *testing.T) {
 				Conntrack: Conntrack{Tracked: true, Peak: 12, Max: 4096, LogLines: 1},
 			},
 			verdict: Clean,
-			words:   []string{"the log has 1 line that a table was full, but drop did not rise"},
+			words:   []string{"the log says in 1 line that a table was full, but drop did not rise"},
 		},
 		{
 			name: "the bystander",

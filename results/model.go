@@ -49,11 +49,16 @@ type Run struct {
 	Unfinished  bool        `json:"unfinished,omitempty"`
 	Environment Environment `json:"environment"`
 	// Workload are the entries of the workload; compared runs have the same.
-	Workload  Asked      `json:"workload,omitempty"`
-	Phases    []Phase    `json:"phases,omitempty"` // of the load's time; none: not divided
-	Scenarios []Scenario `json:"scenarios"`
-	Warnings  []string   `json:"warnings,omitempty"`
-	Baseline  string     `json:"baseline,omitempty"` // name of the run that was compared with
+	Workload Asked   `json:"workload,omitempty"`
+	Phases   []Phase `json:"phases,omitempty"` // of the load's time; none: not divided
+	// Tags are the user's own words for the run, by key: those of ctload run --tag.
+	Tags map[string]string `json:"tags,omitempty"`
+	// Conclusion is the answer, derived from the rest whenever run.json is written; a reader of
+	// run.json derives it again.
+	Conclusion *Conclusion `json:"conclusion,omitempty"`
+	Scenarios  []Scenario  `json:"scenarios"`
+	Warnings   []string    `json:"warnings,omitempty"`
+	Baseline   string      `json:"baseline,omitempty"` // name of the run that was compared with
 	// Regressions are the figures that became worse than in the baseline by more than the share
 	// MaxRegression (0.1 is 10 %); see package compare.
 	MaxRegression float64      `json:"max_regression,omitempty"`
@@ -392,11 +397,19 @@ type Prediction struct {
 	NATShare      float64  `json:"nat_share,omitempty"`         // of all new entries
 	NATPorts      int64    `json:"nat_ports,omitempty"`         // ports that NAT has for the load
 	MemoryBytes   int64    `json:"memory_bytes,omitempty"`      // entries at the peak, and the hash
+	// Counts is the predicted number of entries over time, as the ends of straight lines.
+	Counts []PredictedCount `json:"counts,omitempty"`
 	// PeakError is measured / predicted - 1 of the peak; nil where one of the two is missing or 0.
 	PeakError *float64 `json:"peak_error,omitempty"`
 	FullError *float64 `json:"full_error,omitempty"` // the same of seconds_to_full
 	// DropError is the same of drop; nil where the pace of the load is not known.
 	DropError *float64 `json:"drop_error,omitempty"`
+}
+
+// PredictedCount is the predicted number of entries at one instant.
+type PredictedCount struct {
+	Seconds float64 `json:"t"` // since the load started
+	Count   int64   `json:"count"`
 }
 
 // Sample is the DUT at one instant.

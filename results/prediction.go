@@ -54,7 +54,35 @@ func PredictionOf(ranges []occupancy.Range, size kernels.Size, ports int64) Pred
 		p.RefusedShare = occupancy.RefusedShare(size.Max, size.Buckets)
 	}
 	p.MemoryBytes = kernels.Size{Max: p.Peak, Buckets: size.Buckets}.Bytes(0)
+	for _, m := range mid.Counts {
+		p.Counts = append(p.Counts, PredictedCount{
+			Seconds: math.Round(m.Seconds*1000) / 1000, Count: round(m.Count),
+		})
+	}
+	p.Counts = straightened(p.Counts, max(1, 0.01*mid.Peak))
 	return p
+}
+
+// straightened leaves out the points of a curve that lie within off of the straight lines between
+// those that stay (Ramer 1972, Douglas and Peucker 1973).
+func straightened(curve []PredictedCount, off float64) []PredictedCount {
+	if len(curve) < 3 {
+		return curve
+	}
+	first, last := curve[0], curve[len(curve)-1]
+	farthest, most := 0, off
+	for i, p := range curve[1 : len(curve)-1] {
+		share := (p.Seconds - first.Seconds) / (last.Seconds - first.Seconds)
+		line := float64(first.Count) + share*float64(last.Count-first.Count)
+		if d := math.Abs(float64(p.Count) - line); d > most {
+			farthest, most = i+1, d
+		}
+	}
+	if farthest == 0 {
+		return []PredictedCount{first, last}
+	}
+	before := straightened(curve[:farthest+1], off)
+	return append(before, straightened(curve[farthest:], off)[1:]...)
 }
 
 // Describe adds figures of the load alone: its rate, 0 where the answers set its pace, the mean

@@ -41,7 +41,7 @@ func sentence(t *Trial) string {
 	what = strings.Join(append([]string{what}, alsoWords(t)...), "; ") + ": " + outcome(t)
 	what += around("; ", dropsOfRules(t), "")
 	if t.Accounting.Unexplained > 0 {
-		what += fmt.Sprintf("; %s of the failures have no conntrack counter behind them%s",
+		what += fmt.Sprintf("; conntrack's counters do not explain %s of the failures%s",
 			Count(t.Accounting.Unexplained), stackWords(t, " (", ")"))
 	}
 	return finish(what, t)
@@ -117,7 +117,7 @@ func tableFullWords(t *Trial) string {
 	if t.retries() {
 		retries = ", SYN retries included"
 	}
-	s := fmt.Sprintf("the kernel refused %s for want of a free entry (drop%s)", packets, retries)
+	s := fmt.Sprintf("the kernel refused %s because no entry was free (drop%s)", packets, retries)
 	highest := "though the highest count sampled was " + Count(c.Peak) + " of " + Count(c.Max)
 	switch {
 	case c.reachedMax():
@@ -129,7 +129,7 @@ func tableFullWords(t *Trial) string {
 		s += ", " + highest + ", since a short peak falls between two samples"
 	}
 	if c.silent() {
-		s += " without a line in its log"
+		s += " and logged nothing"
 	}
 	return s
 }
@@ -155,7 +155,7 @@ func chainWords(c Conntrack) string {
 		s += fmt.Sprintf(", at %s of max", Percent(c.Fill()))
 	}
 	if c.silent() {
-		s += ", without a line in its log"
+		s += ", and the kernel logged nothing"
 	}
 	return s
 }
@@ -273,19 +273,19 @@ func cleanWords(t *Trial) string {
 		s += ", and " + untrackedWords(t)
 	case oneWay:
 		return s + ", yet the table held up to " + Entries(c.Peak) + " although " + exempt +
-			": are both directions exempt"
+			": check that both directions are exempt"
 	case exempt != "":
 		s += ", and the table held " + Entries(c.Peak) + " at most because " + exempt
 	case c.reachedMax():
 		s += ", with the table full at " + fullAt(c) + after(c.SecondsToFull) +
-			" but nothing refused or evicted: there was no room left"
+			", and nothing refused or evicted: no room was left"
 	default:
 		s += ", " + heldAtMost(c)
 	}
 	s += around("; ", strings.Join(harmlessWords(c), "; "), "")
 	if c.LogLines > 0 {
-		s += "; the log has " + plural(c.LogLines, "line") +
-			" that a table was full, but drop did not rise here"
+		s += "; the log says in " + plural(c.LogLines, "line") +
+			" that a table was full, but drop did not rise in this one"
 	}
 	if t.failed() > 0 { // of hostile entries
 		s += around("; ", dropsOfRules(t), "") + stackWords(t, "; ", "")
@@ -383,7 +383,7 @@ func stackWords(t *Trial, before, after string) string {
 			counts[words] = *c.In(t.Stack)
 		}
 	}
-	return around(before+"beside it ", largest(counts, 3), after)
+	return around(before+"the stack counted ", largest(counts, 3), after)
 }
 
 // RulesText returns all rules as one text, to compare them.

@@ -36,6 +36,7 @@ type Case struct {
 	// Performed are the actions of the trial with their times; nil before it. Those that it lacks
 	// did not come.
 	Performed []results.Action
+	Curve     bool // predict the count over time as well
 }
 
 // prediction is a workload as streams of a simulation.
@@ -188,6 +189,9 @@ func (p *prediction) input(pace float64) occupancy.Input {
 	p.pools = pools{}
 	in := occupancy.Input{
 		Max: p.State.Max, Buckets: p.State.Buckets, Held: float64(max(0, p.State.Count)),
+	}
+	if p.Curve {
+		in.Points = 500
 	}
 	if p.Age != nil {
 		in.Scan = new(math.Mod(61-math.Mod(p.Age.Seconds(), 60), 60))

@@ -166,8 +166,8 @@ func AcrossLabs(names []string, runs []*results.Run) (*Comparison, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.note("across labs: verdicts and counts can be held against each other; times and rates are " +
-		"those of different machines")
+	c.note("across labs: verdicts and counts can be compared; times and rates are those of " +
+		"different machines")
 	c.settle()
 	return c, nil
 }
@@ -307,8 +307,8 @@ func (c *Comparison) settle() {
 		tests[i].Significant = adjusted < Alpha
 	}
 	if len(tests) < len(cells) {
-		c.note("too few trials to tell: among %d cells that differ, a difference can only be "+
-			"significant from %d trials on each side; ~ says nothing there",
+		c.note("too few trials: with %d cells that differ, a difference can only be significant from "+
+			"%d trials on each side, so ~ says nothing there",
 			len(cells), enoughTrials(len(cells)))
 	}
 }
