@@ -37,8 +37,8 @@ const pageHead = "# The fields of a trial\n\n" +
 	"run.json has them for each trial. A field of a probe, or of anything else that a trial may\n" +
 	"lack, is nil there, and a threshold on it does not hold. A time that did not come is\n" +
 	"`never`, which is later than any other. [ci.md](ci.md) shows thresholds.\n\n" +
-	"NAME is that of an entry or a probe of the workload, as `entries.users.failed`. A name\n" +
-	"with other characters than letters, digits and _ is quoted:\n" +
+	"NAME is that of an entry or a probe of the workload, such as in\n" +
+	"`entries.users.failed`. A name with other characters than letters, digits and _ is quoted:\n" +
 	"`probes[\"ssh-login\"].loss`. load is the sum of the entries that are not hostile, and\n" +
 	"missing where they count unlike units.\n\n" +
 	"`ctload report --fields` prints this page, and `ctload report --schema` the JSON schema of\n" +
@@ -53,8 +53,8 @@ var cellEscapes = strings.NewReplacer("|", `\|`, "<", "&lt;")
 // documentHead begins the part of docs/fields.md about the rest of run.json.
 const documentHead = "\n# The rest of run.json\n\n" +
 	"run.json has these fields besides: those of the run, and those of the elements of lists.\n" +
-	"`[]` stands for each element, and NAME for the name of an entry or a probe. `conclusion` is\n" +
-	"derived from the rest; ctload derives it again when it reads a run.\n"
+	"`[]` stands for each element, and NAME for the name of an entry or a probe.\n" +
+	"`conclusion` is derived from the rest; ctload derives it again when it reads a run.\n"
 
 func fieldPage(b *bytes.Buffer, fields []results.Field, _ Options) error {
 	b.WriteString(pageHead)

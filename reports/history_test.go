@@ -27,7 +27,8 @@ func pastRuns(n int) (list []results.Listed) {
 			run.Environment.Kernel = "6.12.9"
 		}
 		t.Load.Completed = new(t.Load.Offered - t.Load.Failed)
-		list = append(list, results.Listed{Path: "runs/night-" + run.Started.Format("02"), Run: run})
+		name := "runs/night-" + run.Started.Format("02")
+		list = append(list, results.Listed{Path: name, Run: run})
 	}
 	return list
 }
@@ -80,9 +81,9 @@ func TestHistory(t *testing.T) {
 		if f.Name == "load.failed" {
 			found++
 			c := f.Changes
-			if len(f.Values) != 10 || *f.Values[0] != 900 || len(c) != 1 || c[0].Run != "night-25" ||
-				*c[0].Before != 901 || *c[0].After != 1901 || !c[0].Worse || c[0].Better ||
-				len(c[0].Beside) != 1 {
+			if len(f.Values) != 10 || *f.Values[0] != 900 || len(c) != 1 ||
+				c[0].Run != "night-25" || *c[0].Before != 901 || *c[0].After != 1901 || !c[0].Worse ||
+				c[0].Better || len(c[0].Beside) != 1 {
 				t.Errorf("%+v", f)
 			}
 		}

@@ -211,7 +211,9 @@ func fillPlot(data *pageData, run *results.Run, list []row, source SeriesSource)
 	shown := overlaid(run, data.Answer.Scenario)
 	for i := range run.Scenarios {
 		s := &run.Scenarios[i]
-		p := plotScenario{Name: s.Name, Trials: []plotTrial{}, Shown: slices.Contains(shown, s.Name)}
+		p := plotScenario{
+			Name: s.Name, Trials: []plotTrial{}, Shown: slices.Contains(shown, s.Name),
+		}
 		typical, ok := list[i].typical()
 		for j := range s.Trials {
 			t := &s.Trials[j]
@@ -247,8 +249,8 @@ func fillPlot(data *pageData, run *results.Run, list []row, source SeriesSource)
 // mostOverlaid is the number of scenarios whose curves can still be told apart.
 const mostOverlaid = 5
 
-// overlaid returns the scenarios whose curves are laid over each other at first: the first one, that
-// to apply, and as many others with valid trials as can be told apart.
+// overlaid returns the scenarios whose curves are laid over each other at first: the first one,
+// that to apply, and as many others with valid trials as can be told apart.
 func overlaid(run *results.Run, chosen string) []string {
 	var names []string
 	if len(run.Scenarios) > 0 {

@@ -57,7 +57,8 @@ func TestHTMLGolden(t *testing.T) {
 	// The golden file omits the parts that are files of their own.
 	text := string(render(t, "html", judged(), Options{Series: sampled{20}}))
 	for name, part := range map[string]string{
-		"uplot.min.js": uplotJS, "bands.js": bandsJS, "export.js": exportJS, "page.js": pageJS, "uplot.min.css": uplotCSS,
+		"uplot.min.js": uplotJS, "bands.js": bandsJS, "export.js": exportJS,
+		"page.js": pageJS, "uplot.min.css": uplotCSS,
 		"page.css": pageCSS,
 	} {
 		if !strings.Contains(text, part) {

@@ -9,8 +9,8 @@
 // under the table names them with their reasons, and no figure includes them. A dash stands for a
 // figure that does not exist, such as the time to full of a table that was never full.
 //
-// Every format has the conclusion, [results.Conclude]: documents for people begin with it, JSON has it
-// as conclusion, CSV a column with what it says of each scenario.
+// Every format has the conclusion, [results.Conclude]: documents for people begin with it, JSON has
+// it as conclusion, CSV a column with what it says of each scenario.
 //
 // On a narrow terminal the least important columns are dropped until the table fits, in the order
 // of columns.go. The rare ones appear only where a trial has something to show in them, seconds to
@@ -163,7 +163,7 @@ func ParseFiles(texts []string) ([]File, error) {
 	for _, text := range texts {
 		format, path, ok := strings.Cut(text, "=")
 		if !ok || path == "" {
-			return nil, fmt.Errorf("report %q: it is FORMAT=FILE, as junit=report.xml", text)
+			return nil, fmt.Errorf("report %q: it is FORMAT=FILE, such as junit=report.xml", text)
 		}
 		if err := runFormats.check(format); err != nil {
 			return nil, fmt.Errorf("report %q: %w", text, err)

@@ -202,7 +202,9 @@ func plotOf(
 	}
 	if f := t.Prediction; f != nil && len(f.Counts) > 0 {
 		p.Predicted = &plotForecast{
-			T:     steps(f.Counts, func(c results.PredictedCount) int64 { return thousandths(c.Seconds) }),
+			T: steps(f.Counts, func(c results.PredictedCount) int64 {
+				return thousandths(c.Seconds)
+			}),
 			Count: steps(f.Counts, func(c results.PredictedCount) int64 { return c.Count }),
 		}
 	}

@@ -288,7 +288,8 @@ func (c Conclusion) Of(scenario string) string {
 	}
 	for i, f := range c.Fixes {
 		if f.Scenario == scenario && f.Acted {
-			return fmt.Sprintf("%d of %d: %s, %s", i+1, len(c.Fixes), f.HealWords(), f.BrokenWords())
+			place := fmt.Sprintf("%d of %d: ", i+1, len(c.Fixes))
+			return place + f.HealWords() + ", " + f.BrokenWords()
 		}
 	}
 	for _, b := range c.Broke {

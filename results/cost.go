@@ -70,8 +70,8 @@ func costs(first, s *Scenario) string {
 		parts.add("a full table takes %s of kernel memory, %s more", Bytes(all), Bytes(more))
 	}
 	if shortens(first, s) {
-		parts.add("the kernel forgets idle connections earlier, and takes their later packets for " +
-			"new or invalid ones")
+		parts.add("the kernel forgets idle connections earlier, and takes their later packets " +
+			"for new or invalid ones")
 	}
 	if len(parts) == 0 {
 		return "nothing that was measured"

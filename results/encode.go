@@ -17,9 +17,9 @@ import (
 	"github.com/ctload/ctload/internal/printable"
 )
 
-// Encode writes run.json with the run's conclusion: indented, with a newline at its end, empty lists
-// as such and not as null. The error names a figure that is NaN or infinite: no measurement yields
-// one.
+// Encode writes run.json with the run's conclusion: indented, with a newline at its end, empty
+// lists as such and not as null. The error names a figure that is NaN or infinite: no measurement
+// yields one.
 func Encode(w io.Writer, run *Run) error {
 	document := *run
 	document.Conclusion = new(Conclude(run))

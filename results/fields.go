@@ -434,8 +434,8 @@ func Fields() ([]Field, error) {
 	return list, nil
 }
 
-// DocumentFields returns the fields of run.json that no threshold names: those of the run itself, and
-// of the elements of lists, whose paths have [] after the list's name.
+// DocumentFields returns the fields of run.json that no threshold names: those of the run itself,
+// and of the elements of lists, whose paths have [] after the list's name.
 func DocumentFields() ([]Field, error) {
 	schema, err := readSchema()
 	if err != nil {

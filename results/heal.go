@@ -290,7 +290,8 @@ func healWords(t *Trial) string {
 	}
 	s += "; meanwhile " + list([]string{
 		"the kernel refused " + plural(h.Refused, "packet"),
-		plural(h.Failed, "attempt") + " of the load failed", wasWere(h.ProbesLost, "probe") + " lost",
+		plural(h.Failed, "attempt") + " of the load failed",
+		wasWere(h.ProbesLost, "probe") + " lost",
 	})
 	if h.LaterFailures > 0 {
 		s += "; the load did not recover: " + plural(h.LaterFailures, "later attempt") + " failed"

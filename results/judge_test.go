@@ -140,7 +140,9 @@ func TestJudge(t *testing.T) {
 				},
 			},
 			verdict: TableFull,
-			words:   []string{"because no entry was free", "highest count sampled was 1990 of 2000"},
+			words: []string{
+				"because no entry was free", "highest count sampled was 1990 of 2000",
+			},
 		},
 		{
 			name: "dropped far from full",
@@ -309,7 +311,9 @@ func TestJudge(t *testing.T) {
 				Conntrack: Conntrack{Tracked: true, Peak: 12, Max: 4096, LogLines: 1},
 			},
 			verdict: Clean,
-			words:   []string{"the log says in 1 line that a table was full, but drop did not rise"},
+			words: []string{
+				"the log says in 1 line that a table was full, but drop did not rise",
+			},
 		},
 		{
 			name: "the bystander",

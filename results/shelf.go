@@ -108,8 +108,8 @@ func FindRun(dir, name string) (string, error) {
 	case len(of) == 0:
 		slices.Sort(known)
 		known = slices.Compact(known)
-		return "", fmt.Errorf("%q is neither the folder of a run nor, in %s, the name of a run or of "+
-			"an experiment%s", name, dir, spelling.Hint(word, known))
+		return "", fmt.Errorf("%q is neither the folder of a run nor, in %s, the name of a run "+
+			"or of an experiment%s", name, dir, spelling.Hint(word, known))
 	case back >= len(of):
 		return "", fmt.Errorf("%s: %s has %d of these runs", name, dir, len(of))
 	}

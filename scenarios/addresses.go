@@ -18,7 +18,8 @@ type Address struct{ Address, Owner string }
 
 func (a *Addresses) decodeNode(p *problems, n *node) {
 	if n.kind != mapping {
-		p.errorf(n.at, "addresses must be addresses with nodes, as 203.0.113.5: server, not %s",
+		p.errorf(n.at, "addresses must be addresses with nodes, such as "+
+			"203.0.113.5: server, not %s",
 			n.what())
 		return
 	}

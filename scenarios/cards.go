@@ -15,7 +15,8 @@ type Card struct{ Name, Link string }
 
 func (c *Cards) decodeNode(p *problems, n *node) {
 	if n.kind != mapping {
-		p.errorf(n.at, "interfaces must be names with links, as wan0: server, not %s", n.what())
+		p.errorf(n.at, "interfaces must be names with links, such as wan0: server, not %s",
+			n.what())
 		return
 	}
 	for _, e := range n.entries {

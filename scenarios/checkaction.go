@@ -108,7 +108,8 @@ func checkDuration(p *problems, n *node, a *Action) {
 	length, every, times := n.get("for"), n.get("every"), n.get("times")
 	p.require(length == nil || a.For > 0, n.place("for"), "for must be more than 0s")
 	p.refuse(a.Kind == actions.Pause && length == nil, n.at,
-		"pause needs for, as 5s: a node that is paused until the end of the trial reports nothing")
+		"pause needs for, such as 5s: a node that is paused until the end of the trial reports "+
+			"nothing")
 	switch {
 	case every == nil && times == nil:
 	case length == nil || every == nil || times == nil:

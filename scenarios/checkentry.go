@@ -276,8 +276,8 @@ func checkProfiles(p *problems, n *node, e *Entry) {
 
 func checkProbe(p *problems, n *node, e *Entry) {
 	p.refuse(e.Probe != ProbeICMP && !n.has("port"), n.at,
-		"the probe needs a port, as 22 for what an ssh login would see")
-	p.refuse(!n.has("rate"), n.at, "the probe needs a rate, as 10/s")
+		"the probe needs a port, such as 22 for what an ssh login would see")
+	p.refuse(!n.has("rate"), n.at, "the probe needs a rate, such as 10/s")
 	p.require(!n.has("rate") || e.Rate > 0 && e.Rate <= 1000, n.place("rate"), "the rate of a "+
 		"probe must be more than 0/s and at most 1000/s: a probe is a bystander, not load")
 }

@@ -43,7 +43,7 @@ func checkListen(p *problems, n *node, listen []string, topology Topology) {
 		}
 		l, ok := parseListen(text)
 		if !ok {
-			p.errorf(at, "%s is not a port at which something listens, as 15006, 53/udp or "+
+			p.errorf(at, "%s is not a port at which something listens, such as 15006, 53/udp or "+
 				"server:8080", quote(text))
 			continue
 		}

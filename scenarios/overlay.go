@@ -225,7 +225,7 @@ func needList(p *problems, from *node, key, what string, otherwise *node) *node 
 	return &node{kind: list, at: n.at}
 }
 
-const steadyWhat = "steady is a list of expressions, as probe.loss == 0"
+const steadyWhat = "steady is a list of expressions, such as probe.loss == 0"
 
 // overlayActions applies the actions of a mapping to those of base: changes by name, a list that
 // replaces them, or none.

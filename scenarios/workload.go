@@ -180,7 +180,7 @@ func (r *PortRange) UnmarshalText(text []byte) error {
 	err := cmp.Or(r.First.UnmarshalText(first), r.Last.UnmarshalText(last))
 	if err != nil || r.Last < r.First {
 		word := quote(string(text))
-		return fmt.Errorf("%s is not a port or a range of ports, as 80 or 8000-8063", word)
+		return fmt.Errorf("%s is not a port or a range of ports, such as 80 or 8000-8063", word)
 	}
 	return nil
 }
@@ -258,7 +258,7 @@ func (r Resolved) Begins(e Entry) Duration {
 
 func (all *Phases) decodeNode(p *problems, n *node) {
 	if n.kind != mapping {
-		p.errorf(n.at, "phases must be names with lengths, as fill: 10s, not %s", n.what())
+		p.errorf(n.at, "phases must be names with lengths, such as fill: 10s, not %s", n.what())
 		return
 	}
 	for _, e := range n.entries {
@@ -269,7 +269,7 @@ func (all *Phases) decodeNode(p *problems, n *node) {
 		checkName(p, e.at, "a phase", e.key)
 		decode(p, e.value, &phase.Length)
 		if e.value.kind == null {
-			p.errorf(e.at, "the phase %s has no length, as 10s", quote(e.key))
+			p.errorf(e.at, "the phase %s has no length, such as 10s", quote(e.key))
 		} else {
 			p.require(phase.Length > 0, e.value.at, "the length of a phase must be more than 0s")
 		}

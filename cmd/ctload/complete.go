@@ -196,7 +196,8 @@ func followed([]string) (names []string) {
 	return slices.Compact(names)
 }
 
-// runs completes the path of a run folder, or latest. Runs are in runs/ unless --out says otherwise.
+// runs completes the path of a run folder, or latest. Runs are in runs/ unless --out says
+// otherwise.
 func runs(_ *cobra.Command, _ []string, word string) ([]string, directive) {
 	if strings.HasPrefix(word, "~") {
 		return nil, cobra.ShellCompDirectiveFilterDirs

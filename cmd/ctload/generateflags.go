@@ -39,23 +39,24 @@ const (
 func (f *generateFlags) declare() *pflag.FlagSet {
 	flags := pflag.NewFlagSet("generate", pflag.ContinueOnError)
 	s := &f.spec
-	flags.VarP(countFlag(&s.Count, 1, mostThings), "number", "n", "how many begin, as 5000 or 5k")
+	flags.VarP(countFlag(&s.Count, 1, mostThings), "number", "n",
+		"how many begin, such as 5000 or 5k")
 	flags.VarP(countFlag(&s.Concurrency, 1, 1<<30), "concurrency", "c",
 		"how many in flight (closed loop; beside a rate, its limit)")
-	flags.VarP(durationFlag(&s.Duration), "duration", "t", "how long new ones begin, as 10s")
-	flags.VarP(rateFlag(&s.Rate), "rate", "r", "how many begin each second, as 3000/s or 3000")
+	flags.VarP(durationFlag(&s.Duration), "duration", "t", "how long new ones begin, such as 10s")
+	flags.VarP(rateFlag(&s.Rate), "rate", "r", "how many begin each second, such as 3000/s or 3000")
 	flags.Var(&flagValue{kind: "ramp", read: f.readRamp}, "ramp",
-		"a rate that changes evenly over the duration, as 0/s-5000/s")
+		"a rate that changes evenly over the duration, such as 0/s-5000/s")
 	flags.Var(&flagValue{kind: "stages", read: f.readStages}, "stages",
-		"rates and ramps one after another, as 0/s-1000/s:10s,1000/s:1m")
+		"rates and ramps one after another, such as 0/s-1000/s:10s,1000/s:1m")
 	var bursts pacing.Bursts
 	flags.Var(f.profileFlag("burst", "500:1s", generators.Profile{Bursts: &bursts},
 		countFlag(&bursts.Size, 1, mostThings), durationFlag(&bursts.Every)), "burst",
-		"number at once, and the time between two bursts, as 500:1s")
+		"number at once, and the time between two bursts, such as 500:1s")
 	var sine pacing.Sine
 	flags.Var(f.profileFlag("sine", "1000/s:800/s:30s", generators.Profile{Sine: &sine},
 		rateFlag(&sine.Mean), rateFlag(&sine.Amplitude), durationFlag(&sine.Period)), "sine",
-		"a rate that swings: mean, amplitude, period, as 1000/s:800/s:30s")
+		"a rate that swings: mean, amplitude, period, such as 1000/s:800/s:30s")
 	addWord(flags, &s.Arrivals, "arrivals", "how those of a rate lie in time (default even; "+
 		"poisson: independent of each other, as those of many users)", "",
 		generators.Even, generators.Poisson)
@@ -66,13 +67,13 @@ func (f *generateFlags) declare() *pflag.FlagSet {
 	flags.Var(countFlag(&s.SYNRetries, 1, 127), "syn-retries",
 		"how often the kernel repeats a SYN (default: its tcp_syn_retries)")
 	flags.VarP(portsFlag(&s.Ports, false), "ports", "p",
-		"destination ports used in turn, as 80 or 8000-8063,9000")
+		"destination ports used in turn, such as 80 or 8000-8063,9000")
 	flags.Var(textFlag(&s.Sources, "addresses", "10.9.0.0/16"), "sources",
 		"source addresses: addresses, prefixes, ranges, separated by commas")
 	flags.Var(&flagValue{kind: "number", read: f.readZipf}, "zipf",
-		"weigh the sources: the k-th has a share proportional to 1/k^NUMBER, as 1.2")
+		"weigh the sources: the k-th has a share proportional to 1/k^NUMBER, such as 1.2")
 	flags.Var(&flagValue{kind: "ports", read: f.readSourcePorts}, "source-ports",
-		"source ports used in turn, as 1024-65535 (icmp: ids)")
+		"source ports used in turn, such as 1024-65535 (icmp: ids)")
 	flags.BoolVar(&s.Crafted, "crafted", false, "send packets from any --sources, without sockets "+
 		"and unanswered; only in a namespace made for them")
 	flags.BoolVar(&s.FreeBind, "free-bind", false, "take source addresses that no interface has")
@@ -86,10 +87,10 @@ func (f *generateFlags) declare() *pflag.FlagSet {
 	flags.BoolVar(&s.CloseOnError, "close-on-error", false,
 		"end a kept-alive connection after an answer of 400 or above")
 	flags.Var(sizeFlag(&s.Payload), "payload", "bytes for each connection or packet, as 1KiB")
-	flags.Var(sizeFlag(&s.Expect), "expect", "bytes to receive before closing, as 100B")
+	flags.Var(sizeFlag(&s.Expect), "expect", "bytes to receive before closing, such as 100B")
 	flags.Var(countFlag(&s.Exchanges, 1, 1<<20), "exchanges", "datagrams of each conversation")
 	flags.Var(&flagValue{kind: "lifetime", read: f.readLifetime}, "lifetime", "how long each "+
-		"stays, as 10s, exponential(10s), lognormal(10s,1.2), or quantiles, as 1s,5s,1m")
+		"stays, such as 10s, exponential(10s), lognormal(10s,1.2), or quantiles, such as 1s,5s,1m")
 	flags.Var(durationFlag(&s.Interval), "interval", "time between payloads or datagrams, as 1s")
 	flags.BoolVar(&s.Reply, "reply", false, "wait for an answer to each")
 	addWord(flags, &s.Protocol, "protocol", "protocol (default tcp)", "",
@@ -223,7 +224,7 @@ func (f *generateFlags) readStages(text string) (err error) {
 	for word := range strings.SplitSeq(text, ",") {
 		rates, length, ok := strings.Cut(word, ":")
 		if !ok {
-			return fmt.Errorf("%q is not a stage, as 1000/s:10s or 0/s-1000/s:10s", word)
+			return fmt.Errorf("%q is not a stage, such as 1000/s:10s or 0/s-1000/s:10s", word)
 		}
 		var stage pacing.Stage
 		if stage.From, stage.To, err = readRates(rates); err == nil {
@@ -249,7 +250,7 @@ func readRates(text string) (from, to float64, err error) {
 		err = rateFlag(&to).Set(last)
 	}
 	if err != nil {
-		err = fmt.Errorf("%q is not a ramp, as 0/s-1000/s: %w", text, err)
+		err = fmt.Errorf("%q is not a ramp, such as 0/s-1000/s: %w", text, err)
 	}
 	return from, to, err
 }

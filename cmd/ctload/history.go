@@ -26,10 +26,10 @@ func historyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "history [EXPERIMENT]",
 		Short: "how the figures of an experiment moved over its runs, and where they changed",
-		Long: `Reads all runs in a folder and follows each figure of an experiment, or of all, over time:
+		Long: `Reads all runs in a folder and follows each figure of an experiment, or of every one:
 the medians of the runs, and the places where their level changed, with what else changed there. A
-change is significant by a permutation test of the ranks, with at most 5 % chance finds among all
-that are shown; that takes 8 runs. docs/reading.md says how.`,
+permutation test of ranks finds the changes, with at most 5 % chance finds among all that are shown.
+That takes 8 runs. docs/reading.md says how.`,
 		Args: needs(0, 1, "the name of an experiment, or none for all"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list, unread, err := results.ListRuns(dir)
@@ -78,7 +78,7 @@ that are shown; that takes 8 runs. docs/reading.md says how.`,
 	flags := cmd.Flags()
 	flags.Var(textFlag(&dir, "folder", results.RunsFolder).withDefault(results.RunsFolder), "runs",
 		"folder of the runs")
-	addTags(flags, &tags, "only runs with this tag, as branch=main; can be repeated")
+	addTags(flags, &tags, "only runs with this tag, such as branch=main; can be repeated")
 	addFormat(flags, &format, "table", reports.HistoryFormats()...)
 	width.register(flags)
 	flags.BoolVar(&verbose, "verbose", false,
@@ -116,7 +116,7 @@ func addTags(flags *pflag.FlagSet, into *map[string]string, usage string) {
 	flags.Var(&flagValue{kind: "KEY=VALUE", free: true, read: func(text string) error {
 		m := tagSyntax.FindStringSubmatch(text)
 		if m == nil || printable.Text(text) != text {
-			return fmt.Errorf("%q is no tag: write KEY=VALUE, as branch=main", text)
+			return fmt.Errorf("%q is no tag: write KEY=VALUE, such as branch=main", text)
 		}
 		if have, twice := (*into)[m[1]]; twice {
 			return fmt.Errorf("%s is given twice, as %q and %q", m[1], have, m[2])

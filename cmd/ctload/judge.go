@@ -37,10 +37,10 @@ func (f *judgeFlags) register(flags *pflag.FlagSet) {
 	addFormat(flags, &f.format, "table", reports.Formats()...)
 	file := textFlag(new(string), "report", "junit=report.xml")
 	flags.Var(file.repeatable(&f.reports), "report",
-		"write a report into a file as well, as junit=report.xml; can be repeated")
+		"write a report into a file as well, such as junit=report.xml; can be repeated")
 	threshold := textFlag(new(string), "threshold", "'load.failed == 0'")
 	flags.Var(threshold.repeatable(&f.thresholds), "threshold",
-		"expression that must hold in every scenario, as 'load.failed == 0', or in one, "+
+		"expression that must hold in every scenario, such as 'load.failed == 0', or in one, "+
 			"as raw-notrack='conntrack.peak <= 10'; can be repeated")
 	flags.Var(textFlag(&f.baseline, "run", "runs/last"), "baseline",
 		"compare with this run, and fail when something became worse")

@@ -143,11 +143,11 @@ func (p *planFlags) register(cmd *cobra.Command) {
 		return err
 	}}
 	flags.Var(rate, "rate",
-		"new connections or flows, as 2000/s or 2000; once for each --residence")
+		"new connections or flows, such as 2000/s or 2000; once for each --residence")
 	var last string
 	residence := textFlag(&last, "duration or state", "120s or time_wait")
 	flags.Var(residence.repeatable(&p.residences), "residence",
-		"life of an entry: its connection and the timeout after it, as 120s, or a state, as "+
+		"life of an entry: its connection and the timeout after it, such as 120s, or a state, as "+
 			"time_wait, syn_sent, established, udp")
 	flags.Var(countFlag(&p.flows.Held, 0, mostThings), "held", "connections that stay open")
 	flags.Var(countFlag(&p.flows.NATPorts, 1, mostThings), "nat-ports",
@@ -161,7 +161,7 @@ func (p *planFlags) register(cmd *cobra.Command) {
 	flags.Var(sizeFlag(&p.demand.MemoryBytes), "memory",
 		"memory of the machine, as 4GiB (default: this one's)")
 	flags.Var(textFlag(&p.kernel, "version", "6.1"), "kernel",
-		"version of the machine's kernel, as 6.1 (default: this one's)")
+		"version of the machine's kernel, such as 6.1 (default: this one's)")
 	flags.Var(textFlag(&p.write, "file", "mine.yaml"), "write",
 		"write an experiment that measures this load, scaled to a lab, into a new file")
 	flags.BoolVar(&p.verify, "verify", false, "run the experiment of --write at once: exit status "+

@@ -23,10 +23,10 @@ func reportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report RUN",
 		Short: "print a run again, in any format",
-		Long: `Renders a run: its folder, its run.json, its name in the folder runs, latest for the run
-that began last, or the name of an experiment for the last run of that; latest~1 is the run before.
-With --threshold or --baseline it judges the run once more, and ends with the exit status that
-ctload run would have ended with.`,
+		Long: `Renders a run: its folder, its run.json, its name in the folder runs, latest for the
+run that began last, or the name of an experiment for the last run of that; latest~1 is the run
+before. With --threshold or --baseline it judges the run once more, and ends with the exit status
+that ctload run would have ended with.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if schema || fields {
 				return takesNothing(cmd, args)

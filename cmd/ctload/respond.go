@@ -62,12 +62,12 @@ func respondCommand() *cobra.Command {
 	flags.StringVar(&spec.Address, "address", "127.0.0.1",
 		"local addresses, separated by commas; \"\": all")
 	flags.VarP(portsFlag(&spec.Ports, true).withDefault("8080"), "ports", "p",
-		"ports, as 80 or 8000-8063,9000; 0: a free one")
+		"ports, such as 80 or 8000-8063,9000; 0: a free one")
 	flags.Var(countFlag(&spec.Backlog, 1, 1<<30), "backlog",
 		"accept queue of each port (default 65535; the kernel caps it at somaxconn)")
 	flags.Var(sizeFlag(&spec.Body), "body",
-		"size of an http answer's body, or of a greeting, as 10KiB")
-	flags.Var(durationFlag(&spec.Delay), "delay", "how long a slow responder waits, as 500ms")
+		"size of an http answer's body, or of a greeting, such as 10KiB")
+	flags.Var(durationFlag(&spec.Delay), "delay", "how long a slow responder waits, such as 500ms")
 	flags.Var(durationFlag(&spec.Idle), "idle", "close connections idle for this long, as 1m")
 	flags.Var(textFlag(&spec.Interface, "interface", "eth0"), "interface",
 		"interface of a handshake responder (default: the only one besides loopback)")

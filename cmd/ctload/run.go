@@ -85,8 +85,8 @@ The table goes to stdout, progress to stderr, and everything measured into the r
 	flags.Var(retries, "retries", "further attempts at each trial that the host spoils")
 	flags.VarP(textFlag(&f.out, "folder", "runs/now"), "out", "o",
 		"run folder (default: runs/EXPERIMENT-TIME)")
-	addTags(flags, &f.tags, "word of your own for this run, as branch=main, by which ctload history "+
-		"finds it; can be repeated")
+	addTags(flags, &f.tags, "word of your own for this run, such as branch=main, by which "+
+		"ctload history finds it; can be repeated")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the time lines of trials, and boot nothing")
 	flags.Var(shardFlag(&f.shard), "shard",
 		"make one of several parts of the run, as 2/5; ctload merge joins and judges them")
@@ -499,7 +499,7 @@ func (f *runFlags) registerLab(flags *pflag.FlagSet) {
 			"one after the other")
 	}
 	flags.Var(namesFlag(&f.kernels, "debian/bookworm,debian/trixie"), "kernel",
-		"every scenario with each of these kernels, as debian/bookworm,debian/trixie")
+		"every scenario with each of these kernels, such as debian/bookworm,debian/trixie")
 	flags.Var(seedFlag(&f.seed), "seed",
 		"seed of the order of the trials and of the tuples (default: the experiment's, or drawn)")
 	c := &f.choice

@@ -62,7 +62,7 @@ Where something else is lost first, the search halves what is left, and names it
 	}{
 		{goals.Highest, "what to raise: rate, or rate:ENTRY of the workload", "rate"},
 		{goals.Smallest, "what to lower: max, buckets or memory", "max"},
-		{goals.Longest, "what to lengthen: timeout:STATE, as timeout:time_wait",
+		{goals.Longest, "what to lengthen: timeout:STATE, such as timeout:time_wait",
 			"timeout:time_wait"},
 	} {
 		value := textFlag(new(string), "goal", e.example)
@@ -76,7 +76,7 @@ Where something else is lost first, the search halves what is left, and names it
 	flags.Var(unit("share", (*scenarios.Share)(&f.Loss)).withDefault("0%"), "loss",
 		"share of the attempts that may fail, or be refused or evicted by the kernel")
 	flags.Var(textFlag(new(string), "condition", "'probe.lost == 0'").repeatable(&f.Keep), "keep",
-		"condition that a trial must keep as well, as 'probe.lost == 0'; can be repeated")
+		"condition that a trial must keep as well, such as 'probe.lost == 0'; can be repeated")
 	flags.Var(unit("share", (*scenarios.Share)(&f.Resolution)).withDefault("2%"), "resolution",
 		"width of the interval at which a search ends")
 	flags.Var(unit("share", (*scenarios.Share)(&f.Confidence)).withDefault("95%"), "confidence",
@@ -96,9 +96,9 @@ Where something else is lost first, the search halves what is left, and names it
 		return err
 	}
 	flags.Var(over, "over", "look for the limit at each of these values: max, buckets, memory, "+
-		"cores or timeout:STATE, as max=4096,16384")
+		"cores or timeout:STATE, such as max=4096,16384")
 	flags.Var(shardFlag(&f.shard), "shard",
-		"look for the limits of one of several parts of the scenarios, as 2/5; ctload merge joins "+
+		"look for the limits of one of several parts of the scenarios, such as 2/5; ctload merge joins "+
 			"and judges them")
 	f.registerLab(flags)
 	flags.VarP(textFlag(&f.out, "folder", "runs/now"), "out", "o",
@@ -140,8 +140,8 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
 		return interrupted(cmd, err, "interrupted before anything was measured")
 	}
 	if f.out == "" {
-		job.Folder, err = results.CreateFree(filepath.Join(results.RunsFolder, job.Plan.Experiment.Name+
-			"-search-"+time.Now().Format("20060102-150405")))
+		name := job.Plan.Experiment.Name + "-search-" + time.Now().Format("20060102-150405")
+		job.Folder, err = results.CreateFree(filepath.Join(results.RunsFolder, name))
 	} else {
 		job.Folder, err = results.Create(f.out)
 	}

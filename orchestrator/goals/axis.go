@@ -48,10 +48,11 @@ func ParseAxis(text string) (Axis, error) {
 	case !slices.Contains(words, word):
 		return a, fmt.Errorf("%q varies nothing%s", word, spelling.Hint(word, words))
 	case !found:
-		return a, fmt.Errorf("%q has no values, as max=4096,16384", text)
+		return a, fmt.Errorf("%q has no values, such as max=4096,16384", text)
 	case a.goal.Quantity == Timeout:
 		if _, ok := timeouts[of]; !ok {
-			return a, fmt.Errorf("%q: a timeout needs its state, as timeout:time_wait=30s,120s%s",
+			return a, fmt.Errorf("%q: a timeout needs its state, such as "+
+				"timeout:time_wait=30s,120s%s",
 				text, spelling.Hint(of, States()))
 		}
 	case of != "":

@@ -76,7 +76,7 @@ func Parse(e Extreme, text string) (Goal, error) {
 	case g.Quantity == Timeout:
 		states := maps.Keys(timeouts)
 		if _, ok := timeouts[of]; !ok {
-			return g, fmt.Errorf("%q: a timeout needs its state, as timeout:time_wait%s", text,
+			return g, fmt.Errorf("%q: a timeout needs its state, such as timeout:time_wait%s", text,
 				spelling.Hint(of, slices.Sorted(states)))
 		}
 	}
@@ -134,7 +134,7 @@ func (g Goal) Settle(s scenarios.Resolved) (Goal, error) {
 			name = others[0]
 		}
 		return g, fmt.Errorf("scenario %s: the entry %s has no rate to vary, but a closed loop or "+
-			"a profile; give it one, as rate: 100/s, and a duration", s.Name, name)
+			"a profile; give it one, such as rate: 100/s, and a duration", s.Name, name)
 	default:
 		return g, fmt.Errorf("scenario %s has no entry %q with a rate%s", s.Name, g.Of,
 			spelling.Hint(g.Of, paced))

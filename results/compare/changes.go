@@ -47,8 +47,8 @@ func split(values []float64) (at int, p float64) {
 	return at, float64(above+1) / (permutations + 1)
 }
 
-// farthest returns where the ranks, doubled, differ most, and by how much. The variance of the sum of
-// t of n ranks is t (n - t) times a constant of the ranks.
+// farthest returns where the ranks, doubled, differ most, and by how much. The variance of the sum
+// of t of n ranks is t (n - t) times a constant of the ranks.
 func farthest(ranks []int) (at int, most float64) {
 	n, sum := len(ranks), 0
 	for t := 1; t <= n-leastPart; t++ {
@@ -70,8 +70,8 @@ type change struct {
 }
 
 // changes finds the changes of several series. The first of each series is tested against the
-// others by Benjamini and Hochberg's rule (1995): of the changes found, at most the share [Alpha] is
-// chance, on average. Each part of a series that has one is then tested at the same level.
+// others by Benjamini and Hochberg's rule (1995): of the changes found, at most the share [Alpha]
+// is chance, on average. Each part of a series that has one is then tested at the same level.
 func changes(series [][]float64) [][]change {
 	first := make([]change, len(series))
 	p := make([]float64, 0, len(series))
@@ -90,8 +90,8 @@ func changes(series [][]float64) [][]change {
 	return list
 }
 
-// within returns a change and those in the parts beside it, in order; from is the index of the first
-// value in the whole series.
+// within returns a change and those in the parts beside it, in order; from is the index of the
+// first value in the whole series.
 func within(values []float64, c change, from int, level float64) (list []change) {
 	for _, part := range []struct {
 		values []float64
@@ -106,8 +106,9 @@ func within(values []float64, c change, from int, level float64) (list []change)
 	return list
 }
 
-// falseShare returns the highest p-value that is significant where at most the share [Alpha] of what
-// is called significant may be chance (Benjamini and Hochberg 1995); a negative one where none is.
+// falseShare returns the highest p-value that is significant where at most the share [Alpha] of
+// what is called significant may be chance (Benjamini and Hochberg 1995); a negative one where none
+// is.
 func falseShare(p []float64) float64 {
 	sorted := slices.Sorted(slices.Values(p))
 	for i, value := range slices.Backward(sorted) {

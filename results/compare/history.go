@@ -64,8 +64,8 @@ func (t Trend) Latest() float64 {
 	return math.NaN()
 }
 
-// Follow returns the history of an experiment: of its runs that are whole, and like the newest of them
-// in what [Runs] asks of compared runs.
+// Follow returns the history of an experiment: of its runs that are whole, and like the newest of
+// them in what [Runs] asks of compared runs.
 func Follow(experiment string, list []results.Listed) (*History, error) {
 	h := &History{Experiment: experiment}
 	var runs []*results.Run
@@ -123,13 +123,15 @@ func (h *History) alike(list []results.Listed) (kept []results.Listed) {
 	return slices.DeleteFunc(kept, func(l results.Listed) bool {
 		unlike, _ := pair{l.Name(), newest.Name()}.differences(l.Run, newest.Run, false)
 		if len(unlike) > 0 {
-			h.note("%s is left out, unlike the newest run: %s", l.Name(), strings.Join(unlike, "; "))
+			h.note("%s is left out, unlike the newest run: %s", l.Name(),
+				strings.Join(unlike, "; "))
 		}
 		return len(unlike) > 0
 	})
 }
 
-// courseOf returns the figures of a scenario in all runs, without times and rates of emulated guests.
+// courseOf returns the figures of a scenario in all runs, without times and rates of emulated
+// guests.
 func courseOf(name string, runs []*results.Run, emulated bool) Course {
 	c := Course{Scenario: name}
 	sides := make([]*results.Scenario, len(runs))

@@ -115,8 +115,8 @@ func findRegressions(base, run *results.Run, allowed float64) (*regressions, err
 	r.Notes = append(r.Notes, unjudged(trials, emulated)...)
 	if len(unsure) > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s: only a significant difference counts as worse "+
-			"than the baseline; below %d valid trials on each side, chance makes other differences "+
-			"too often", strings.Join(unsure, ", "), flip.enough()))
+			"than the baseline; below %d valid trials on each side, chance makes other "+
+			"differences too often", strings.Join(unsure, ", "), flip.enough()))
 	}
 	return r, nil
 }
@@ -132,9 +132,9 @@ func unjudged(trials int, emulated bool) (notes []string) {
 		notes = append(notes, times+need)
 	}
 	if trials < enough {
-		notes = append(notes, fmt.Sprintf("fewer than %d valid trials on a side do not show how far "+
-			"figures scatter: of the counts above 0 in the baseline, only completed and failed "+
-			"count as worse, from a difference of %s of what was offered",
+		notes = append(notes, fmt.Sprintf("fewer than %d valid trials on a side do not show how "+
+			"far figures scatter: of the counts above 0 in the baseline, only completed and "+
+			"failed count as worse, from a difference of %s of what was offered",
 			enough, results.Percent(assumed)))
 	}
 	return notes

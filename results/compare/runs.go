@@ -307,8 +307,8 @@ func (c *Comparison) settle() {
 		tests[i].Significant = adjusted < Alpha
 	}
 	if len(tests) < len(cells) {
-		c.note("too few trials: with %d cells that differ, a difference can only be significant from "+
-			"%d trials on each side, so ~ says nothing there",
+		c.note("too few trials: with %d cells that differ, a difference can only be significant "+
+			"from %d trials on each side, so ~ says nothing there",
 			len(cells), enoughTrials(len(cells)))
 	}
 }
