@@ -42,6 +42,15 @@ func TestFieldsPage(t *testing.T) {
 			t.Errorf("a threshold cannot name %s: %v", f.Name, err)
 		}
 	}
+	rest, err := results.DocumentFields()
+	if err != nil || len(rest) < 100 {
+		t.Fatalf("%d further fields: %v", len(rest), err)
+	}
+	for _, f := range rest {
+		if f.Meaning == "" {
+			t.Errorf("the model does not say what %s means", f.Name)
+		}
+	}
 	var page bytes.Buffer
 	if err := Fields(&page, "markdown", fields, Options{}); err != nil {
 		t.Fatal(err)

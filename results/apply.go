@@ -13,7 +13,7 @@ import (
 
 // Step is a block of shell commands.
 type Step struct {
-	Title string `json:"title"`
+	Title string `json:"title"`          // what it sets, in a word
 	Note  string `json:"note,omitempty"` // what to know before it is run
 	Text  string `json:"text"`           // the commands
 }

@@ -36,15 +36,15 @@ type Conclusion struct {
 
 // Breakage tells what broke in a scenario.
 type Breakage struct {
-	Scenario string   `json:"scenario"`
-	Verdict  Verdict  `json:"verdict"`
-	Words    []string `json:"words"` // what happened, the most important first
+	Scenario string   `json:"scenario"` // its name
+	Verdict  Verdict  `json:"verdict"`  // the worst of its valid trials
+	Words    []string `json:"words"`    // what happened, the most important first
 }
 
 // Fix tells how the trials of a scenario with actions returned to their steady state, and at what
 // cost. Without an action of its own a scenario shows what happens where the DUT is left alone.
 type Fix struct {
-	Scenario string `json:"scenario"`
+	Scenario string `json:"scenario"`        // its name
 	Acted    bool   `json:"acted,omitempty"` // there was a fault or a fix
 	// Healed counts the valid trials that returned to their steady state, or never left it.
 	Healed int `json:"healed"`

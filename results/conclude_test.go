@@ -189,7 +189,7 @@ func TestConclude_Unwatched(t *testing.T) {
 		{Name: "c", Trials: []Trial{settled}},
 	}})
 	want := []string{
-		"when new connections and the table recover after the load, in a, b (watched 5.00 s)",
+		"when new connections and the table recover after the load (a, b: watched 5.00 s)",
 	}
 	if diff := cmp.Diff(want, c.Unwatched); diff != "" {
 		t.Error(diff)

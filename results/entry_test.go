@@ -47,7 +47,7 @@ func TestJudge_Entries(t *testing.T) {
 			words: []string{
 				"All 150 requests of users completed, 520 of 600 connections of attacker " +
 					"(hostile) failed (520 timed out), the table held 80 of 400 entries",
-				"beside it 1560 packets dropped by rules",
+				"the stack counted 1560 packets dropped by rules",
 			},
 		},
 		{

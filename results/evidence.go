@@ -3,9 +3,10 @@ package results
 // RuleCount counts how often packets met a rule, or the policy of a chain.
 type RuleCount struct {
 	Family string `json:"family"` // ip, ip6, or that of a table of nft
-	Table  string `json:"table"`
-	Chain  string `json:"chain"`
-	Text   string `json:"rule"` // as its tool lists it, without counters; "policy DROP" of a chain
+	Table  string `json:"table"`  // its name
+	Chain  string `json:"chain"`  // its name
+	// Text is the rule as its tool lists it, without counters; "policy DROP" of a chain.
+	Text string `json:"rule"`
 	// Effect tells what the rule does with packets: drop, notrack, dnat or snat; empty for others.
 	Effect RuleEffect `json:"effect,omitempty"`
 	// About says which packets it matches, where that is those of connections without an entry
@@ -13,10 +14,9 @@ type RuleCount struct {
 	About RuleMatch `json:"about,omitempty"`
 	// Uncounted says that the kernel has no counter for it, so that nothing is known.
 	Uncounted bool `json:"uncounted,omitempty"`
-	// Before and After are packets, before the load and at the end of the trial. A rule that came
-	// meanwhile counts from 0.
+	// Before is the number of packets before the load; 0 for a rule that came later.
 	Before int64 `json:"before"`
-	After  int64 `json:"after"`
+	After  int64 `json:"after"` // number of packets at the end of the trial
 }
 
 // Packets returns how many packets met the rule in the trial.
@@ -54,13 +54,13 @@ type Tracking struct {
 // FlowCount is the number of entries of one kind of flow: alike in protocol, state and destination,
 // and in what NAT makes of both ends.
 type FlowCount struct {
-	Protocol    string `json:"protocol"`
+	Protocol    string `json:"protocol"`        // as /proc/net/nf_conntrack names it
 	State       string `json:"state"`           // UNREPLIED or REPLIED without states
 	Destination string `json:"destination"`     // address and port of the first packet
 	Leads       string `json:"leads,omitempty"` // where destination NAT leads instead
 	From        string `json:"from,omitempty"`  // the address that source NAT gives
 	Entries     int64  `json:"entries"`         // between entries - error and entries
-	Error       int64  `json:"error,omitempty"`
+	Error       int64  `json:"error,omitempty"` // by which entries may be too many
 	// NewerRule is the rule of destination NAT that would lead a new flow elsewhere; the entries
 	// are older.
 	NewerRule string `json:"newer_rule,omitempty"`

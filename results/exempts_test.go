@@ -38,7 +38,7 @@ func TestExemption(t *testing.T) {
 		},
 		"one direction": {
 			Trial{Tracking: on, Rules: notrackCount(300), Conntrack: held}, false,
-			"are both directions exempt",
+			"check that both directions are exempt",
 		},
 		"a rule that does not count": {
 			Trial{

@@ -199,7 +199,7 @@ func kindOf(t reflect.Type) (string, types.Type) {
 		return "number or " + Never, types.Float64 // an optional time
 	case reflect.Float64:
 		return "number", types.Float64
-	case reflect.Int64, reflect.Int:
+	case reflect.Int64, reflect.Int, reflect.Uint64:
 		return "integer", types.Int
 	case reflect.Bool:
 		return "true or false", types.Bool

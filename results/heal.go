@@ -288,11 +288,17 @@ func healWords(t *Trial) string {
 	default:
 		s += fmt.Sprintf(" and was back %s s after %s", Figure(*h.SecondsToHeal), since)
 	}
-	s += "; meanwhile " + list([]string{
-		"the kernel refused " + plural(h.Refused, "packet"),
-		plural(h.Failed, "attempt") + " of the load failed",
-		wasWere(h.ProbesLost, "probe") + " lost",
-	})
+	var lost []string
+	if h.Refused > 0 {
+		lost = append(lost, "the kernel refused "+plural(h.Refused, "packet"))
+	}
+	if h.Failed > 0 {
+		lost = append(lost, plural(h.Failed, "attempt")+" of the load failed")
+	}
+	if h.ProbesLost > 0 {
+		lost = append(lost, wasWere(h.ProbesLost, "probe")+" lost")
+	}
+	s += around("; meanwhile ", list(lost), "")
 	if h.LaterFailures > 0 {
 		s += "; the load did not recover: " + plural(h.LaterFailures, "later attempt") + " failed"
 	}
@@ -301,20 +307,20 @@ func healWords(t *Trial) string {
 
 // Action is a fault or a fix of a trial. Times are seconds after the start of the load.
 type Action struct {
-	Name  string `json:"name"`
-	Kind  string `json:"kind"`
+	Name  string `json:"name"`            // as the experiment gives it, or the kind
+	Kind  string `json:"kind"`            // sysctl, flush, pause and so on: docs/language.md
 	Where string `json:"where"`           // the node or the link
 	Asked string `json:"asked,omitempty"` // the request, in words
 	Fix   bool   `json:"fix,omitempty"`   // meant to heal
 	// Begun is the earliest time at which it can have taken effect; nil when its moment never came.
 	Begun *float64 `json:"begun_s,omitempty"`
-	Took  float64  `json:"took_s,omitempty"`
+	Took  float64  `json:"took_s,omitempty"` // how long performing it took
 	// Ended is the time when it was undone; nil when it lasted until the end of the trial, or
 	// cannot be undone.
 	Ended *float64 `json:"ended_s,omitempty"`
 	// Effects are the values that the kernel, or the lab, reported before and after.
 	Effects []Effect `json:"effects,omitempty"`
-	Remarks []string `json:"remarks,omitempty"`
+	Remarks []string `json:"remarks,omitempty"` // what the node said beside
 	// LaterFailures are attempts of the load that failed and surely began after it.
 	LaterFailures int64 `json:"later_failures,omitempty"`
 	// Failure tells why it could not be performed or undone, which makes the trial INVALID.
@@ -323,9 +329,9 @@ type Action struct {
 
 // Effect is one value before and after an action.
 type Effect struct {
-	Name   string `json:"name"`
-	Before string `json:"before"`
-	After  string `json:"after"`
+	Name   string `json:"name"`   // of the setting or the figure
+	Before string `json:"before"` // empty: there was none
+	After  string `json:"after"`  // empty: there is none
 }
 
 // fact returns the table's entry for the action's kind.

@@ -50,9 +50,8 @@ func TestInsights(t *testing.T) {
 				},
 			},
 			[]string{
-				"Out of its steady state 3.00 s after the start of the load, normal again " +
-					"0.20 s after the deviation; meanwhile 0 refused packets, 0 failed attempts " +
-					"of the load and 0 lost probes.",
+				"It left its steady state 3.00 s after the start of the load and was back " +
+					"0.20 s after the deviation.",
 				"An alert would have fired at 75 % fill 3.40 s before the first " +
 					"drop.",
 				"After the load the table was below 95 % after 0 s, and stayed above 10 %.",
@@ -66,8 +65,8 @@ func TestInsights(t *testing.T) {
 				SecondsToRecover: s(0.1), SecondsToBelow95: s(0), SecondsToBelow10: s(31),
 			}},
 			[]string{
-				"An alert would have fired at 75 % fill 2.00 s into the load, and " +
-					"one on drops never.",
+				"An alert would have fired at 75 % fill 2.00 s into the load; one on drops " +
+					"would not have fired.",
 				"After the load new connections succeeded again after 0.10 s; the table was " +
 					"below 95 % after 0 s and below 10 % after 31.0 s.",
 			},
@@ -86,8 +85,8 @@ func TestInsights(t *testing.T) {
 			[]string{
 				"An alert would have fired at 75 % fill 3.40 s before the first " +
 					"drop.",
-				"Within the 2.00 s watched after the load, no new connection failed; the watch " +
-					"was too short to call them reliable; the count stayed above 95 % of max, " +
+				"Within the 2.00 s watched after the load, no new connection failed, in a watch " +
+					"too short to call that reliable; the count stayed above 95 % of max, " +
 					"though all but 49 entries had expired.",
 				"At the end the table held 49 entries, 49 of them ASSURED.",
 			},
@@ -114,13 +113,13 @@ func TestInsights(t *testing.T) {
 			}},
 			[]string{
 				"A bystander's connections: during it 33 % lost; after it 0 % lost; 6 more " +
-					"attempts without a result when the watch ended.",
+					"attempts had no result when the watch ended.",
 			},
 		},
 		{
 			"silent",
 			Trial{Verdict: ChainTooLong, Conntrack: Conntrack{Max: 200000, Peak: 17000}},
-			[]string{"No alert on the table's fill would have fired: it was 8.5 % at most."},
+			[]string{"No alert on the table's fill would have fired: the fill was 8.5 % at most."},
 		},
 		{
 			"the alert came late",
@@ -144,8 +143,8 @@ func TestInsights(t *testing.T) {
 				Prediction: &Prediction{Peak: 4000, SecondsToFull: s(8.5), PeakError: s(0.024)},
 			},
 			[]string{
-				"Predicted peak 4000, measured 4096 (+2.4 %); full after 8.50 s, measured after " +
-					"9.00 s.",
+				"Predicted peak 4000, measured 4096 (+2.4 %); full after 8.50 s, measured full " +
+					"after 9.00 s.",
 			},
 		},
 		{
@@ -200,7 +199,7 @@ func TestInsights(t *testing.T) {
 				Conntrack:  Conntrack{Max: 100, Peak: 100, SecondsToFull: s(0.5)},
 				Prediction: &Prediction{},
 			},
-			[]string{"Predicted peak 0, measured 100; never full, measured after 0.50 s."},
+			[]string{"Predicted peak 0, measured 100; never full, measured full after 0.50 s."},
 		},
 		{
 			"a range",
@@ -234,20 +233,20 @@ func TestInsights_CPU(t *testing.T) {
 	}{
 		{
 			"a hypervisor of the host", &CPU{Steal: 2, Idle: 8}, 0,
-			"The DUT's CPUs lost 20 % of the time to a hypervisor: rates and times show that " +
-				"limit too.",
+			"The DUT's CPUs lost 20 % of the time to a hypervisor: that limits rates " +
+				"and times too.",
 		},
 		{"not read", nil, 0, ""},
 		{"idle", &CPU{SoftIRQ: 5, Idle: 5}, 0.01, ""},
 		{
 			"saturated", &CPU{User: 1, SoftIRQ: 8, System: 1}, 0,
-			"The DUT's CPUs were busy 100 % of the time, 80 % of it in softirq: rates and times " +
-				"show that limit too.",
+			"The DUT's CPUs were busy 100 % of the time, 80 % of it in softirq: that limits " +
+				"rates and times too.",
 		},
 		{
 			"a busy host", &CPU{Idle: 1}, 0.35,
-			"The DUT's CPUs waited 35 % of the load's time for a CPU of the host: rates and " +
-				"times show that limit too.",
+			"The DUT's CPUs waited 35 % of the load's time for a CPU of the host: that limits " +
+				"rates and times too.",
 		},
 	} {
 		trial := Trial{Verdict: Clean, CPU: test.cpu, LostCPU: test.lost}

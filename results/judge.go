@@ -200,8 +200,8 @@ func (a *Accounting) blame(losses []stateLoss) {
 
 // Cause gives the reason why some of the attempts failed, as the client saw it.
 type Cause struct {
-	Name  string `json:"name"`
-	Count int64  `json:"count"`
+	Name  string `json:"name"`  // timeout, reset, refused and so on
+	Count int64  `json:"count"` // of failures
 }
 
 // account balances the failures of a trial's entries against the kernel's figures.

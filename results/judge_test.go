@@ -167,7 +167,7 @@ func TestJudge(t *testing.T) {
 			verdict: ChainTooLong,
 			words: []string{
 				"refused 13,000 inserts (chain_toolong)", "17,000 entries in 512 buckets",
-				"8.5 % of max", "without a line in its log",
+				"8.5 % of max", "and the kernel logged nothing",
 			},
 		},
 		{
@@ -302,7 +302,7 @@ func TestJudge(t *testing.T) {
 				Conntrack: Conntrack{Tracked: true, Peak: 2000, Max: 2000, SecondsToFull: s(3)},
 			},
 			verdict: Clean,
-			words:   []string{"full at 2000 entries after 3.00 s , and nothing refused or evicted"},
+			words:   []string{"full at 2000 entries after 3.00 s, and nothing refused or evicted"},
 		},
 		{
 			name: "a stale log line",

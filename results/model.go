@@ -31,23 +31,23 @@ const SchemaVersion = 3
 
 // Run is one execution of an experiment.
 type Run struct {
-	Schema      int       `json:"schema"`
-	ID          string    `json:"id"`
-	Experiment  string    `json:"experiment"`
-	Summary     string    `json:"summary,omitempty"`
-	Ctload      string    `json:"ctload"` // version of the program
-	Started     time.Time `json:"started"`
-	Seconds     float64   `json:"seconds"`
-	Seed        uint64    `json:"seed"`
-	Interrupted bool      `json:"interrupted,omitempty"`
+	Schema      int       `json:"schema"`                // version of run.json
+	ID          string    `json:"id"`                    // name of the run's folder
+	Experiment  string    `json:"experiment"`            // its name
+	Summary     string    `json:"summary,omitempty"`     // the experiment's, in a line
+	Ctload      string    `json:"ctload"`                // version of the program
+	Started     time.Time `json:"started"`               // when the run began
+	Seconds     float64   `json:"seconds"`               // the whole run, boots included
+	Seed        uint64    `json:"seed"`                  // of the trials' order and the tuples
+	Interrupted bool      `json:"interrupted,omitempty"` // a signal ended the run
 	// Planned is the number of trials of the whole run; 0: a run of an older ctload.
 	Planned int `json:"planned,omitempty"`
 	// Shard says which part of the run this is; nil: it is none. A shard is judged with the others,
 	// once they are merged.
 	Shard *Shard `json:"shard,omitempty"`
-	// Unfinished is there from the first write on, and goes at a clean end: see [Run.Part].
+	// Unfinished is there from the first write on, and goes at a clean end.
 	Unfinished  bool        `json:"unfinished,omitempty"`
-	Environment Environment `json:"environment"`
+	Environment Environment `json:"environment"` // what the figures depend on besides
 	// Workload are the entries of the workload; compared runs have the same.
 	Workload Asked   `json:"workload,omitempty"`
 	Phases   []Phase `json:"phases,omitempty"` // of the load's time; none: not divided
@@ -56,24 +56,27 @@ type Run struct {
 	// Conclusion is the answer, derived from the rest whenever run.json is written; a reader of
 	// run.json derives it again.
 	Conclusion *Conclusion `json:"conclusion,omitempty"`
-	Scenarios  []Scenario  `json:"scenarios"`
-	Warnings   []string    `json:"warnings,omitempty"`
+	Scenarios  []Scenario  `json:"scenarios"`          // in the order of the experiment
+	Warnings   []string    `json:"warnings,omitempty"` // what the reader must know of the host
 	Baseline   string      `json:"baseline,omitempty"` // name of the run that was compared with
-	// Regressions are the figures that became worse than in the baseline by more than the share
-	// MaxRegression (0.1 is 10 %); see package compare.
-	MaxRegression float64      `json:"max_regression,omitempty"`
-	Regressions   []Regression `json:"regressions,omitempty"`
+	// MaxRegression is the share by which a figure may be worse than in the baseline: 0.1 is 10 %.
+	MaxRegression float64 `json:"max_regression,omitempty"`
+	// Regressions are the figures that became worse by more; see package compare.
+	Regressions []Regression `json:"regressions,omitempty"`
 	// BaselineScenarios are the compared scenarios: those with valid trials in both runs.
 	BaselineScenarios []string `json:"baseline_scenarios,omitempty"`
+	// BaselineUnsure are those of them that have too few trials to find any regression but a
+	// significant one.
+	BaselineUnsure []string `json:"baseline_unsure,omitempty"`
 	// BaselineNotes are the allowed differences from the baseline, and what could not be judged.
 	BaselineNotes []string `json:"baseline_notes,omitempty"`
 }
 
 // Phase is a named part of the load's time.
 type Phase struct {
-	Name    string  `json:"name"`
-	Start   float64 `json:"start"` // seconds after the start of the load
-	Seconds float64 `json:"seconds"`
+	Name    string  `json:"name"`    // as the experiment gives it
+	Start   float64 `json:"start"`   // seconds after the start of the load
+	Seconds float64 `json:"seconds"` // its length
 }
 
 // Environment holds the facts besides the experiment that the figures depend on.
@@ -86,13 +89,13 @@ type Environment struct {
 	Kernel          string `json:"kernel"`                     // uname -r of the first trial
 	QEMU            string `json:"qemu,omitempty"`             // version number alone: 7.2.17
 	Libvirt         string `json:"libvirt,omitempty"`          // likewise
-	HostKernel      string `json:"host_kernel"`
-	HostCPU         string `json:"host_cpu"`
-	HostCPUs        int    `json:"host_cpus"`
-	HostMemoryBytes int64  `json:"host_memory_bytes"`
+	HostKernel      string `json:"host_kernel"`                // uname -r
+	HostCPU         string `json:"host_cpu"`                   // model, by /proc/cpuinfo
+	HostCPUs        int    `json:"host_cpus"`                  // that ctload may use
+	HostMemoryBytes int64  `json:"host_memory_bytes"`          // MemTotal
 	// HostLoad are the host's load averages over 1, 5 and 15 minutes when the run started.
 	HostLoad []float64 `json:"host_load,omitempty"`
-	// Modules are the modules that the DUT's kernel had loaded in every trial; see Trial.Modules.
+	// Modules are the modules that the DUT's kernel had loaded in every trial.
 	Modules []string `json:"modules,omitempty"`
 }
 
@@ -101,29 +104,29 @@ func (e Environment) Boxed() string { return strings.TrimSpace(e.Box + " " + e.B
 
 // Scenario is one kernel configuration of the DUT with its trials.
 type Scenario struct {
-	Name          string        `json:"name"`
-	Summary       string        `json:"summary,omitempty"`
-	Configuration Configuration `json:"configuration"`
+	Name          string        `json:"name"`              // unique in the run
+	Summary       string        `json:"summary,omitempty"` // the experiment's, in a line
+	Configuration Configuration `json:"configuration"`     // what was asked of the DUT
 	// Workload are the entries of the load where they are not the first scenario's.
 	Workload Asked `json:"workload,omitempty"`
 	// Actions are the faults and fixes as asked for; compared runs have the same.
 	Actions    Asked     `json:"actions,omitempty"`
-	Trials     []Trial   `json:"trials"`
+	Trials     []Trial   `json:"trials"`               // by number, INVALID ones too
 	Thresholds []Outcome `json:"thresholds,omitempty"` // as judged at the end of the run
 }
 
 // Configuration holds the values that were requested of the DUT's kernel.
 type Configuration struct {
-	Kernel      string            `json:"kernel"` // the requested name, such as debian/bookworm
-	VCPUs       int               `json:"vcpus"`
-	MemoryBytes int64             `json:"memory_bytes"`
-	Sysctl      map[string]string `json:"sysctl,omitempty"`
+	Kernel      string            `json:"kernel"`            // as requested: debian/bookworm
+	VCPUs       int               `json:"vcpus"`             // CPUs of the DUT
+	MemoryBytes int64             `json:"memory_bytes"`      // memory of the DUT
+	Sysctl      map[string]string `json:"sysctl,omitempty"`  // values by key
 	Buckets     int               `json:"buckets,omitempty"` // 0: the kernel's own
 	Rules       string            `json:"rules,omitempty"`   // iptables-save format
 	Rules6      string            `json:"rules6,omitempty"`  // ip6tables-save format
-	NFT         string            `json:"nft,omitempty"`
-	IPVS        string            `json:"ipvs,omitempty"`  // input of ipvsadm -R
-	IPSet       string            `json:"ipset,omitempty"` // input of ipset restore
+	NFT         string            `json:"nft,omitempty"`     // a script for nft -f
+	IPVS        string            `json:"ipvs,omitempty"`    // input of ipvsadm -R
+	IPSet       string            `json:"ipset,omitempty"`   // input of ipset restore
 }
 
 // Trial is one fresh boot of one scenario under the workload.
@@ -200,7 +203,7 @@ type Trial struct {
 
 // Refusal is a command line with a mistake in it that the DUT ran and its tool refused.
 type Refusal struct {
-	Command string `json:"command"`
+	Command string `json:"command"` // the faulty command line
 	// Status is the exit status of the tool; 0: it refused nothing, and the trial is invalid.
 	Status int    `json:"status"`
 	Said   string `json:"said"` // the first line of its complaint
@@ -223,8 +226,8 @@ type Clock struct {
 // Stage is a named part of a trial and its wall time in seconds. That of the boot is shorter where
 // the DUT began to boot during the trial before it.
 type Stage struct {
-	Name    string  `json:"name"`
-	Seconds float64 `json:"seconds"`
+	Name    string  `json:"name"`    // boot, configure, load and so on
+	Seconds float64 `json:"seconds"` // its length
 }
 
 // Conntrack holds the figures of the DUT's connection tracking in a trial. All times are in
@@ -288,7 +291,7 @@ func (c Conntrack) silent() bool { return c.LogMissing == "" && c.LogLines == 0 
 
 // Alert is an alert of the form count / max > Share.
 type Alert struct {
-	Share float64 `json:"share"`
+	Share float64 `json:"share"` // of max, at which it fires: 0.75
 	// Fired is the time of the first sample above the share, in seconds from the start of the load.
 	// Real rules wait before they page (five minutes are common): this is the earliest moment.
 	Fired float64 `json:"fired_s"`
@@ -408,8 +411,8 @@ type Prediction struct {
 
 // PredictedCount is the predicted number of entries at one instant.
 type PredictedCount struct {
-	Seconds float64 `json:"t"` // since the load started
-	Count   int64   `json:"count"`
+	Seconds float64 `json:"t"`     // since the load started
+	Count   int64   `json:"count"` // of entries
 }
 
 // Sample is the DUT at one instant.
@@ -459,16 +462,16 @@ type Contents struct {
 
 // StateCount is the number of entries in one state: UNREPLIED or REPLIED without states.
 type StateCount struct {
-	Protocol string `json:"protocol"`
-	State    string `json:"state"`
-	Entries  int64  `json:"entries"`
+	Protocol string `json:"protocol"` // as /proc/net/nf_conntrack names it
+	State    string `json:"state"`    // of TCP, SCTP or DCCP; else UNREPLIED or REPLIED
+	Entries  int64  `json:"entries"`  // number of them
 }
 
 // SourceCount is the number of entries from one address: between Entries - Error and Entries.
 type SourceCount struct {
-	Address string `json:"address"`
-	Entries int64  `json:"entries"`
-	Error   int64  `json:"error,omitempty"`
+	Address string `json:"address"`         // source of the first packet
+	Entries int64  `json:"entries"`         // number of them, at most
+	Error   int64  `json:"error,omitempty"` // by which entries may be too many
 }
 
 // CPU is the time of all the DUT's CPUs in seconds, from the baseline sample to the last.
@@ -500,10 +503,10 @@ func (c CPU) share(part float64) float64 {
 
 // Regression is a figure of a scenario that became worse than in a baseline run.
 type Regression struct {
-	Scenario string `json:"scenario"`
-	Metric   string `json:"metric"` // path in run.json
-	Before   string `json:"before"`
-	After    string `json:"after"`
+	Scenario string `json:"scenario"` // its name
+	Metric   string `json:"metric"`   // path in run.json
+	Before   string `json:"before"`   // the baseline's median, with its unit
+	After    string `json:"after"`    // this run's median, with its unit
 	// Effect tells how much worse it is, with an interval: "1.42 x, 1.31 to 1.55", or an amount
 	// where a trial has 0. It is empty for verdicts, and with fewer than three trials on a side.
 	Effect string `json:"effect,omitempty"`

@@ -72,11 +72,12 @@ func listed(path string) (l Listed, err error) {
 // experiment for the last run of that. NAME~N stands for the N-th run before the one that latest or
 // an experiment names.
 func FindRun(dir, name string) (string, error) {
-	if folder, err := Open(name); err == nil || !errors.Is(err, errNoRun) {
-		return name, errors.Join(err, closeFolder(folder))
+	folder, err := Open(name)
+	if err == nil {
+		return name, folder.Close()
 	}
-	if filepath.Base(name) != name { // a path
-		_, err := Open(name)
+	_, missing := os.Stat(name)
+	if !errors.Is(err, errNoRun) || missing == nil || filepath.Base(name) != name { // a path
 		return "", err
 	}
 	list, _, err := ListRuns(dir)
@@ -114,12 +115,4 @@ func FindRun(dir, name string) (string, error) {
 		return "", fmt.Errorf("%s: %s has %d of these runs", name, dir, len(of))
 	}
 	return of[len(of)-1-back].Path, nil
-}
-
-// closeFolder closes a folder unless it is nil.
-func closeFolder(f *Folder) error {
-	if f == nil {
-		return nil
-	}
-	return f.Close()
 }

@@ -21,8 +21,8 @@ import (
 // Outcome is the result of a threshold in a scenario: it passes when the threshold held in every
 // valid trial. A scenario without a valid trial passes nothing.
 type Outcome struct {
-	Expression string `json:"expression"`
-	Passed     bool   `json:"passed"`
+	Expression string `json:"expression"` // as the user wrote it
+	Passed     bool   `json:"passed"`     // it held in every valid trial
 	// Actual is the values of the expression's fields, in the first trial that failed it or else in
 	// the last one: "trial 2: conntrack.drop = 312".
 	Actual string `json:"actual"`

@@ -32,8 +32,8 @@ type Crossing struct {
 
 // Place names a part of the way between a node and one of its links where frames were dropped.
 type Place struct {
-	Node   string `json:"node"`
-	Link   string `json:"link"`
+	Node   string `json:"node"`   // the node at one end of the way
+	Link   string `json:"link"`   // the link at its other end
 	Part   Part   `json:"part"`   // of the way: card, uplink, conditions, queue or filter
 	Frames int64  `json:"frames"` // dropped there
 }

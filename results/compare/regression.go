@@ -27,6 +27,7 @@ const verdictMetric = "verdict"
 type regressions struct {
 	Found     []results.Regression
 	Scenarios []string // compared ones
+	Unsure    []string // those of them with too few trials for more than what is significant
 	// Notes are the notes of the comparison, and name the figures that could not be judged.
 	Notes []string
 }
@@ -113,6 +114,7 @@ func findRegressions(base, run *results.Run, allowed float64) (*regressions, err
 		}
 	}
 	r.Notes = append(r.Notes, unjudged(trials, emulated)...)
+	r.Unsure = unsure
 	if len(unsure) > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s: only a significant difference counts as worse "+
 			"than the baseline; below %d valid trials on each side, chance makes other "+
@@ -339,5 +341,6 @@ func (b *Baseline) Judge(run *results.Run) error {
 	}
 	run.Baseline, run.MaxRegression = b.Name, b.Allowed
 	run.Regressions, run.BaselineScenarios, run.BaselineNotes = r.Found, r.Scenarios, r.Notes
+	run.BaselineUnsure = r.Unsure
 	return nil
 }

@@ -209,7 +209,7 @@ func TestRegressionsThatCannotBeTold(t *testing.T) {
 			"one trial", clean, clean, []string{"baseline"},
 			[]string{
 				"fewer than 3 valid trials", "takes 4 valid trials",
-				"baseline: with so few trials only what is significant",
+				"baseline: only a significant difference counts as worse",
 			}, "emulation",
 		},
 		{"emulated", many, many, []string{"baseline"}, []string{"emulation"}, "fewer than"},

@@ -122,7 +122,7 @@ func TestCompareNotes(t *testing.T) {
 	for _, w := range []string{
 		"kernel differs: none in last, 6.12 in this",
 		"sysctls of a differ: none in last, net.netfilter.nf_conntrack_max=2048",
-		"scenario b is not in this", "too few trials to tell",
+		"scenario b is not in this", "too few trials",
 	} {
 		if !strings.Contains(notes, w) {
 			t.Errorf("%q is not in:\n%s", w, notes)
