@@ -42,8 +42,8 @@ func acted() *results.Run {
 
 // TestFormatsOfActions: every format tells the actions, how soon the trial healed and what broke.
 func TestFormatsOfActions(t *testing.T) {
-	const sentence = "normal again 0.30 s after the fix; meanwhile 3616 refused packets, 904 " +
-		"failed attempts of the load and 6 lost probes; 3 existing connections broke"
+	const sentence = "was back 0.30 s after the fix; meanwhile the kernel refused 3616 packets, " +
+		"904 attempts of the load failed and 6 probes were lost; 3 open connections broke"
 	for format, want := range map[string][]string{
 		"table": {
 			"heal", "broken", sentence, "net.netfilter.nf_conntrack_max from 4096 to 65536",
@@ -225,11 +225,12 @@ func TestTable_FirstScreenOfVerdicts(t *testing.T) {
 			t.Entries["http"] = results.Entry{Kind: "http", Attempts: t.Load.Attempts}
 		}),
 		results.ChainTooLong: first(func(t *results.Trial) {
-			t.Conntrack.Drop, t.Conntrack.ChainTooLong = 904, 904
+			t.Conntrack.InsertFailed, t.Conntrack.ChainTooLong = 904, 904
 		}),
 		results.Clash: first(func(t *results.Trial) { t.Conntrack.InsertFailed = 904 }),
 		results.NATExhausted: first(func(t *results.Trial) {
 			t.Conntrack.InsertFailed, t.Conntrack.Found = 904, 904*500
+			t.Rules = []results.RuleCount{{Effect: results.Translates, After: 5000}}
 		}),
 		results.NotConntrack: first(func(*results.Trial) {}),
 		results.DutDied: first(func(t *results.Trial) {

@@ -300,10 +300,10 @@ out.charts[1].kind = blob.type;
 out.size = blob.size;
 const cells = exporting.cells(document.querySelector(".figures table"));
 out.markdown = exporting.markdown(cells);
-out.csv = exporting.csv(cells.concat([["=1+1", "a,b", "say "x"", "-5"]]));
+out.csv = exporting.csv(cells.concat([["=1+1", "a,b", "say \"x\"", "-5"]]));
 out.resources = performance.getEntriesByType("resource").map(e => e.name)
   .filter(name => !name.startsWith("data:"));
-return out;`, &got)
+return out;`, &got, "--virtual-time-budget=20000") // else Chromium waits for no picture
 	var charts, lines []string
 	for _, title := range []string{
 		"Load, per second", "Entries in the table", "Refused or evicted, per second",

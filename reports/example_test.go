@@ -39,8 +39,8 @@ func ExampleRender() {
 	//          also large (not-conntrack)
 	// Change   No scenario met its thresholds or, without any, stayed
 	//          clean.
-	// Sure     one trial of each scenario (--trials 3 shows how far
-	//          figures scatter)
+	// Sure     one trial of each scenario (--trials 3 shows the
+	//          scatter)
 	//
 	//                                                   fill
 	// scenario  verdict        completed  failed  peak     %  drop

@@ -161,6 +161,7 @@ func TestJSONIsTheRun(t *testing.T) {
 	}
 	want := *judged()
 	want.Scenarios[3].Trials = []results.Trial{}
+	want.Conclusion = new(results.Conclude(&want))
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -112,31 +112,56 @@ func figureWords(m compare.Metric) string {
 	return m.Name + " [" + m.Unit + "]"
 }
 
-// shifts words the changes of all figures, those that are worse first.
+// shifts words the changes of all figures, those of one scenario and one run together: first where
+// a figure became worse, then by run.
 func shifts(h *compare.History) []string {
-	type told struct {
-		words string
-		rank  int
+	type place struct {
+		run      int
+		scenario string
 	}
-	var list []told
+	type group struct {
+		place
+		worse   bool
+		p       float64 // the highest
+		figures []string
+		beside  []string
+	}
+	var list []*group
 	for _, c := range h.Scenarios {
 		for _, t := range c.Trends {
 			for _, s := range t.Changes {
-				judged := map[int]string{1: "worse: ", -1: "better: ", 0: ""}[s.Direction]
-				text := fmt.Sprintf("%s%s %s: from %s to %s with %s (p = %s)", judged, c.Scenario,
-					t.Metric.Name, t.Metric.Words(s.Before), t.Metric.Words(s.After),
-					h.Runs[s.Run].Name, probability(s.P))
-				if len(s.Beside) > 0 {
-					text += "; " + strings.Join(s.Beside, "; ")
+				at := place{s.Run, c.Scenario}
+				i := slices.IndexFunc(list, func(g *group) bool { return g.place == at })
+				if i < 0 {
+					i, list = len(list), append(list, &group{place: at})
 				}
-				list = append(list, told{text, -s.Direction})
+				g := list[i]
+				g.worse, g.p = g.worse || s.Direction > 0, max(g.p, s.P)
+				g.figures = append(g.figures, fmt.Sprintf("%s %s -> %s%s", t.Metric.Name,
+					t.Metric.Words(s.Before), t.Metric.Words(s.After),
+					map[int]string{1: " (worse)", -1: " (better)"}[s.Direction]))
+				g.beside = addNew(g.beside, s.Beside...)
 			}
 		}
 	}
-	slices.SortStableFunc(list, func(a, b told) int { return a.rank - b.rank })
+	slices.SortStableFunc(list, func(a, b *group) int {
+		switch {
+		case a.worse == b.worse:
+			return a.run - b.run
+		case a.worse:
+			return -1
+		default:
+			return 1
+		}
+	})
 	var texts []string
-	for _, one := range list {
-		texts = append(texts, one.words)
+	for _, g := range list {
+		text := fmt.Sprintf("%s, from %s on: %s; %s", g.scenario, h.Runs[g.run].Name,
+			strings.Join(g.figures, ", "), probability(g.p))
+		if len(g.beside) > 0 {
+			text += ". " + strings.Join(g.beside, "; ")
+		}
+		texts = append(texts, text)
 	}
 	if texts == nil {
 		texts = []string{"No change of a figure's level is significant."}
@@ -144,11 +169,12 @@ func shifts(h *compare.History) []string {
 	return texts
 }
 
+// probability words the p-value of changes.
 func probability(p float64) string {
 	if p < 0.001 {
-		return "0.001 or less"
+		return "p < 0.001"
 	}
-	return fmt.Sprintf("%.3f", p)
+	return fmt.Sprintf("p <= %.3f", p)
 }
 
 // verdictCourse words the verdicts over the runs: each stretch of alike ones.

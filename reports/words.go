@@ -111,7 +111,12 @@ func judgements(run *results.Run) []judgement {
 	}
 	if run.Baseline != "" {
 		found := howMany(len(run.Regressions), "regression")
-		add("%s against %s (%s allowed)", found, run.Baseline, results.Percent(run.MaxRegression))
+		text := fmt.Sprintf("%s against %s (%s allowed", found, run.Baseline,
+			results.Percent(run.MaxRegression))
+		if len(run.BaselineUnsure) > 0 {
+			text += "; too few trials to be sure of " + strings.Join(run.BaselineUnsure, ", ")
+		}
+		add("%s)", text)
 	}
 	for _, r := range run.Regressions {
 		fail(r.Failure())

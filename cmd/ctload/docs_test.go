@@ -18,7 +18,8 @@ import (
 // documented matches a command line of ctload in a text, up to where a shell would end it.
 const documented = `(?m)^[ -]*(?:run: |script: |\$ )?(?:>\s+)?(?:bin/)?ctload ` +
 	`((?:run|import|` +
-	`report|compare|merge|plan|scenarios|doctor|generate|respond|vm|gc|version|completion)\b` +
+	`report|compare|history|merge|plan|scenarios|doctor|generate|respond|vm|gc|version|` +
+	`completion)\b` +
 	`[^\n#|;&]*)`
 
 // matches returns the matches of a pattern in a text, with their groups.

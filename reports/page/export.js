@@ -12,13 +12,15 @@ const exporting = {
     const above = 30 + u.bbox.top / ratio, below = above + height, right = left + width;
     const x = v => left + u.valToPos(v, "x"), y = v => above + u.valToPos(v, "y");
     const n = v => +v.toFixed(1);
+    // Several charts in one document do not share an id.
+    const id = "plot-" + title.toLowerCase().replace(/[^a-z0-9]+/g, "-");
     const out = [];
     const text = (at, up, words, fill, anchor) => out.push(`<text x="${n(at)}" y="${n(up)}"` +
       ` fill="${fill}" text-anchor="${anchor || "start"}">${escape(words)}</text>`);
     out.push(`<text x="10" y="19" fill="${color("ink")}" font-size="14" font-weight="600">` +
       `${escape(title)}</text>`);
     for (const b of bands) {
-      out.push(`<rect x="${n(b.from)}" y="${n(above + b.top)}" width="${n(b.to - b.from)}"` +
+      out.push(`<rect x="${n(left + b.from)}" y="${n(above + b.top)}" width="${n(b.to - b.from)}"` +
         ` height="${n(b.height)}" fill="${b.fill}"/>`);
     }
     for (const axis of u.axes) {
@@ -42,7 +44,7 @@ const exporting = {
         text(ends[0], above - 33 + 13 * m.row, m.text, m.tone, ends[1]);
       }
     }
-    out.push(`<g clip-path="url(#plot)" fill="none">`);
+    out.push(`<g clip-path="url(#${id})" fill="none">`);
     curves.forEach((c, i) => {
       const points = [];
       u.data[i + 1].forEach((v, j) => {
@@ -77,7 +79,7 @@ const exporting = {
     return `<svg xmlns="http://www.w3.org/2000/svg" width="${u.width}" height="${n(whole)}"` +
       ` viewBox="0 0 ${u.width} ${n(whole)}" font-family="system-ui, sans-serif" font-size="11">` +
       `<title>${escape(title)}</title><rect width="100%" height="100%" fill="${color("paper")}"/>` +
-      `<clipPath id="plot"><rect x="${n(left)}" y="${n(above)}" width="${n(width)}"` +
+      `<clipPath id="${id}"><rect x="${n(left)}" y="${n(above)}" width="${n(width)}"` +
       ` height="${n(height)}"/></clipPath>${out.join("\n")}</svg>`;
   },
 

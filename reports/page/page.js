@@ -123,8 +123,11 @@
         curve(load, "failed", "c1", rate(t.t, t.failed), { dash });
       }
       curve(table, state.overlay ? "" : "count", "c0", t.count, { fill: !state.overlay });
-      if (any(t.max) && (!state.overlay || Math.max(...t.max) < 8 * Math.max(1, ...t.count))) {
-        curve(table, "max", "c1", t.max, { dash: [8, 2, 2, 2], quiet: true });
+      // A max far above the count would press the count to the axis: it leaves the chart.
+      const most = 8 * Math.max(1, ...t.count);
+      if (t.max.some(v => v > 0 && v < most)) {
+        const max = t.max.map(v => v < most ? v : null);
+        curve(table, "max", "c1", max, { dash: [8, 2, 2, 2], quiet: true });
       }
       if (t.predicted && (!state.overlay || list.length <= 4)) {
         curve(table, "predicted", "c0", t.predicted, { dash: [6, 3], quiet: true });

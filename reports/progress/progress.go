@@ -230,7 +230,8 @@ func (s state) left() string {
 			return ""
 		}
 	}
-	text, _ := s.eta.Decor(decor.Statistics{Total: whole, Current: int64(whole * share)})
+	const parts = 1_000_000 // as finely as a first moment of a long stage needs
+	text, _ := s.eta.Decor(decor.Statistics{Total: parts, Current: int64(parts * share)})
 	return text
 }
 
