@@ -41,7 +41,7 @@ var historyFormats = formats[[]*compare.History]{
 			all = append(all, historySections(h, true)...)
 			names = append(names, h.Experiment)
 		}
-		return sectionsPage(b, "History of "+strings.Join(names, ", "), "", all)
+		return writeSections(b, "History of "+strings.Join(names, ", "), "", all)
 	},
 }
 
@@ -64,7 +64,7 @@ func historySections(h *compare.History, all bool) []section {
 				{"", "figure"}, {"", "over the runs"}, {"", "lowest"}, {"", "highest"},
 				{"", "latest"},
 			},
-			Left: 2,
+			Left: 2, Chart: historyChart(h, c),
 		}
 		for _, t := range c.Trends {
 			values := slices.DeleteFunc(slices.Clone(t.Values), math.IsNaN)
@@ -233,6 +233,72 @@ func sparkline(values []float64) string {
 		}
 	}
 	return b.String()
+}
+
+// Sizes of a history's chart, in pixels: a strip for each figure, left of it the figure's name.
+const (
+	historyWidth, stripHeight, stripTop = 960.0, 74.0, 22.0
+	stripLeft                           = 250.0
+)
+
+// historyChart draws the figures of a scenario that moved, each in a strip of its own from its
+// lowest value to its highest, with a line where its level changed; nil where none moved.
+func historyChart(h *compare.History, c compare.Course) *chart {
+	drawn := &chart{
+		Caption: "The medians of each run, from the lowest to the highest; " +
+			"a dashed line is a change of the level",
+		Width: historyWidth,
+	}
+	x := func(run int) float64 {
+		step := (historyWidth - stripLeft - 20) / float64(max(1, len(h.Runs)-1))
+		return math.Round(10*(stripLeft+step*float64(run))) / 10
+	}
+	for _, t := range c.Trends {
+		low, high := math.Inf(1), math.Inf(-1)
+		for _, v := range t.Values {
+			if !math.IsNaN(v) && !math.IsInf(v, 0) {
+				low, high = min(low, v), max(high, v)
+			}
+		}
+		if !(low < high) {
+			continue
+		}
+		top := drawn.Height + stripTop
+		bottom := top + stripHeight - stripTop - 10
+		drawn.Height += stripHeight
+		drawn.Grid = append(drawn.Grid, stroke{stripLeft, bottom, historyWidth - 20, bottom, ""})
+		for _, l := range []label{
+			{0, top + 16, "start", figureWords(t.Metric), ""},
+			{stripLeft - 8, top + 5, "end", t.Metric.Bare(high), "--quiet"},
+			{stripLeft - 8, bottom + 5, "end", t.Metric.Bare(low), "--quiet"},
+		} {
+			drawn.Labels = append(drawn.Labels, l)
+		}
+		var line points
+		for run, v := range t.Values {
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				continue
+			}
+			y := math.Round(10*(bottom-(bottom-top)*(v-low)/(high-low))) / 10
+			line.add(x(run), y)
+			drawn.Dots = append(drawn.Dots, dot{
+				X: x(run), Y: y, Tone: "--c0", Text: h.Runs[run].Name + ": " + t.Metric.Words(v),
+			})
+		}
+		drawn.Paths = append(drawn.Paths, line.path("--c0", false))
+		for _, s := range t.Changes {
+			tone := map[int]string{1: "--bad", -1: "--good", 0: "--quiet"}[s.Direction]
+			var cut points
+			at := (x(s.Run-1) + x(s.Run)) / 2
+			cut.add(at, top-6)
+			cut.add(at, bottom)
+			drawn.Paths = append(drawn.Paths, cut.path(tone, true))
+		}
+	}
+	if drawn.Height == 0 {
+		return nil
+	}
+	return drawn
 }
 
 func runsSection(h *compare.History) section {

@@ -55,8 +55,9 @@ func TestHistory(t *testing.T) {
 		t.Errorf("the tag is markup:\n%s", md)
 	}
 	if page := written("html", Options{}); !strings.Contains(page, "▁") ||
-		strings.Contains(page, "<script") {
-		t.Error("the page lacks the figures over the runs, or has a script")
+		strings.Contains(page, "<script") || strings.Count(page, "<polyline") < 2 ||
+		!strings.Contains(page, "<title>night-25: 1902</title>") {
+		t.Errorf("the page lacks the figures over the runs, or has a script:\n%s", page)
 	}
 	var documents []struct {
 		Experiment string
@@ -82,8 +83,8 @@ func TestHistory(t *testing.T) {
 			found++
 			c := f.Changes
 			if len(f.Values) != 10 || *f.Values[0] != 900 || len(c) != 1 ||
-				c[0].Run != "night-25" || *c[0].Before != 901 || *c[0].After != 1901 || !c[0].Worse ||
-				c[0].Better || len(c[0].Beside) != 1 {
+				c[0].Run != "night-25" || *c[0].Before != 901 || *c[0].After != 1901 ||
+				!c[0].Worse || c[0].Better || len(c[0].Beside) != 1 {
 				t.Errorf("%+v", f)
 			}
 		}
