@@ -201,8 +201,8 @@ func guideDirection(p *problems, at Position, flow rules.Flow, there bool) {
 	chains := map[bool]string{false: "PREROUTING", true: "OUTPUT"}
 	if there {
 		p.warnf(at, "notrack in one direction only: the replies (%s, --sport) are still tracked, "+
-			"and with nf_conntrack_tcp_loose=1, the kernel's default, they make entries all the "+
-			"same", chains[flow.Answer().Local])
+			"and with nf_conntrack_tcp_loose=1, the kernel's default, they still make entries",
+			chains[flow.Answer().Local])
 		return
 	}
 	begins := "what comes in"
