@@ -250,7 +250,16 @@ func checkIPVS(p *problems, at Position, line string) {
 	}
 	p.refuse(!slices.Contains(commands, words[0]), at, "%s is not a line of ipvsadm -S: "+
 		"those add a service (-A) or a server to one (-a)", quote(strings.TrimSpace(line)))
+	for i, word := range words[:len(words)-1] {
+		name := words[i+1]
+		scheduler := word == "-s" || word == "--scheduler"
+		p.refuse(scheduler && !slices.Contains(schedulers, name), at,
+			"the kernel has no scheduler %s%s", quote(name), spelling.Hint(name, schedulers))
+	}
 }
+
+// schedulers are those of IPVS in Linux 6.12; ipvsadm(8).
+var schedulers = strings.Fields("rr wrr lc wlc fo ovf lblc lblcr dh sh mh sed nq twos")
 
 // readThresholds reads the expressions of each scenario, given as a list or as one expression.
 func readThresholds(p *problems, n *node, resolved []Resolved) []Threshold {
