@@ -148,8 +148,8 @@ func TestUnseenDropsAreSaid(t *testing.T) {
 			}
 		}
 	}
-	want := "baseline, raised-max: drops could not be counted by the kernel's reason: this kernel " +
-		"gives no reasons"
+	want := "baseline, raised-max: drops could not be counted by the kernel's reason: this " +
+		"kernel gives no reasons"
 	if notes := footnotes(run, rows(run)); !slices.Contains(notes, want) {
 		t.Errorf("%q is not in %q", want, notes)
 	}

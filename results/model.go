@@ -377,8 +377,8 @@ type ProbeSample struct {
 }
 
 // Prediction holds the results of a simulation, in seconds; see [PredictionOf]. It is made before
-// the load, and again after it with the times at which the actions came. Low and high bound it where
-// the kernel's garbage collector, chance or the pace of the load decides.
+// the load, and again after it with the times at which the actions came. Low and high bound it
+// where the kernel's garbage collector, chance or the pace of the load decides.
 type Prediction struct {
 	Peak          int64    `json:"peak"`                        // highest number of entries
 	PeakLow       int64    `json:"peak_low,omitempty"`          // lower bound of peak

@@ -100,8 +100,9 @@ recovery: 1s
 				t.Errorf("%q is not in it", w)
 			}
 		}
-		if p := trial.Prediction; math.Abs(float64(trial.Conntrack.Drop-p.Drop)) > 0.1*float64(p.Drop) {
-			t.Errorf("%d were dropped, %d were predicted", trial.Conntrack.Drop, p.Drop)
+		got, p := trial.Conntrack.Drop, trial.Prediction
+		if math.Abs(float64(got-p.Drop)) > 0.1*float64(p.Drop) {
+			t.Errorf("%d were dropped, %d were predicted", got, p.Drop)
 		}
 	}
 }

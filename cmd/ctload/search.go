@@ -98,8 +98,8 @@ Where something else is lost first, the search halves what is left, and names it
 	flags.Var(over, "over", "look for the limit at each of these values: max, buckets, memory, "+
 		"cores or timeout:STATE, such as max=4096,16384")
 	flags.Var(shardFlag(&f.shard), "shard",
-		"look for the limits of one of several parts of the scenarios, such as 2/5; ctload merge joins "+
-			"and judges them")
+		"look for the limits of one of several parts of the scenarios, such as 2/5; ctload merge "+
+			"joins and judges them")
 	f.registerLab(flags)
 	flags.VarP(textFlag(&f.out, "folder", "runs/now"), "out", "o",
 		"run folder (default: runs/EXPERIMENT-search-TIME)")

@@ -31,8 +31,8 @@ func TestSourceNAT(t *testing.T) {
 	many.From = netip.MustParsePrefix("10.77.128.0/28")
 	led.Through, led.Out, led.To = false, nil, netip.MustParsePrefix("10.77.0.1/32")
 	six := Flow{Family: IPv6, Protocol: "tcp", Port: 80, Through: true}
-	const marks = "*nat\n-A PREROUTING -p tcp --dport 80 -j mark\n-A mark -j MARK --or-mark 0x4000" +
-		"\n-A POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN\n" +
+	const marks = "*nat\n-A PREROUTING -p tcp --dport 80 -j mark\n" +
+		"-A mark -j MARK --or-mark 0x4000\n-A POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN\n" +
 		"-A POSTROUTING -j MARK --set-xmark 0x4000/0x4000\n-A POSTROUTING -j MASQUERADE\nCOMMIT"
 	const sets = "create inside hash:net\nadd inside 10.77.0.0/24\n" +
 		"create pairs hash:ip,port\nadd pairs 10.77.0.2,tcp:80"
@@ -68,9 +68,11 @@ func TestSourceNAT(t *testing.T) {
 		"to an address":        {ipv4("-d 10.78.0.2/32 -j MASQUERADE"), tcp, 64512},
 		"to the lab's":         {ipv4("-d ${server.network} -j MASQUERADE"), tcp, 64512},
 		"to another":           {ipv4("-d ${server2.address} -j MASQUERADE"), tcp, 0},
-		"left out before":      {ipv4("-d 10.0.0.0/8 -j ACCEPT\n-A POSTROUTING -j MASQUERADE"), tcp, 0},
-		"marked before":        {Texts{IPv4: marks}, tcp, 64512},
-		"not marked":           {Texts{IPv4: marks}, other, 0},
+		"left out before": {
+			ipv4("-d 10.0.0.0/8 -j ACCEPT\n-A POSTROUTING -j MASQUERADE"), tcp, 0,
+		},
+		"marked before": {Texts{IPv4: marks}, tcp, 64512},
+		"not marked":    {Texts{IPv4: marks}, other, 0},
 		"marked by chance": {
 			Texts{IPv4: strings.Replace(marks, "--dport 80", "-m statistic", 1)}, tcp, 0,
 		},

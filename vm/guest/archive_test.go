@@ -118,8 +118,8 @@ func TestArchivesOfTheEnvironment(t *testing.T) {
 	}
 }
 
-// TestTrusted_WithoutKeyring lets apt trust the keys that ctload brings, and those of the host where
-// it has some.
+// TestTrusted_WithoutKeyring lets apt trust the keys that ctload brings, and those of the host
+// where it has some.
 func TestTrusted_WithoutKeyring(t *testing.T) {
 	d := named(t, "debian")
 	dir := t.TempDir()
