@@ -26,10 +26,10 @@ type Merged struct {
 	from           map[string]*results.Folder // by the folder of a trial
 }
 
-// DoubleError reports measurements of the same that cannot both count.
-type DoubleError struct{ what, first, second string }
+// doubleError reports measurements of the same that cannot both count.
+type doubleError struct{ what, first, second string }
 
-func (e *DoubleError) Error() string {
+func (e *doubleError) Error() string {
 	return fmt.Sprintf("%s is in %s and in %s; give the one that counts", e.what, e.first, e.second)
 }
 
@@ -42,7 +42,7 @@ type merger struct {
 
 // Merge joins the parts of a run, shards above all: every trial as it was measured, judged once
 // over all. An unfinished part gives the trials that it has. Parts of unlike runs are a
-// *compare.UnlikeError, a shard or a trial that two parts have a *DoubleError.
+// *compare.UnlikeError, a shard or a trial that two parts have a *doubleError.
 func Merge(folders []*results.Folder) (*Merged, error) {
 	m := merger{folders: slices.Clone(folders)}
 	if err := m.load(); err != nil {
@@ -163,7 +163,7 @@ func (m *merger) join(merged *Merged) error {
 		p := part.Run
 		if i > 0 && p.Shard != nil && m.parts[i-1].Run.Shard != nil &&
 			p.Shard.Number == m.parts[i-1].Run.Shard.Number {
-			return &DoubleError{"shard " + p.Shard.String(), m.parts[i-1].Name, part.Name}
+			return &doubleError{"shard " + p.Shard.String(), m.parts[i-1].Name, part.Name}
 		}
 		if p.Started.Before(run.Started) {
 			run.Started = p.Started
@@ -208,7 +208,7 @@ func (m *merger) joinTrials(
 		}
 		if i := slices.IndexFunc(into.Trials, same); i >= 0 {
 			if !reflect.DeepEqual(into.Trials[i], t) {
-				return &DoubleError{
+				return &doubleError{
 					fmt.Sprintf("trial %d of %s", t.Number, into.Name),
 					merged.from[into.Trials[i].Folder].Path(), m.parts[part].Name,
 				}

@@ -287,7 +287,7 @@ func TestMerge_Refusals(t *testing.T) {
 			first, second := shardFolder(t, 1, 3, nil), shardFolder(t, tc.number, 3, tc.change)
 			_, err := Merge([]*results.Folder{first, second})
 			_, unlike := errors.AsType[*compare.UnlikeError](err)
-			_, double := errors.AsType[*DoubleError](err)
+			_, double := errors.AsType[*doubleError](err)
 			if !unlike && !double || double != strings.HasPrefix(tc.name, "the same") {
 				t.Fatalf("%T: %v", err, err)
 			}

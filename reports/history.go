@@ -267,13 +267,10 @@ func historyChart(h *compare.History, c compare.Course) *chart {
 		bottom := top + stripHeight - stripTop - 10
 		drawn.Height += stripHeight
 		drawn.Grid = append(drawn.Grid, stroke{stripLeft, bottom, historyWidth - 20, bottom, ""})
-		for _, l := range []label{
-			{0, top + 16, "start", figureWords(t.Metric), ""},
-			{stripLeft - 8, top + 5, "end", t.Metric.Bare(high), "--quiet"},
-			{stripLeft - 8, bottom + 5, "end", t.Metric.Bare(low), "--quiet"},
-		} {
-			drawn.Labels = append(drawn.Labels, l)
-		}
+		drawn.Labels = append(drawn.Labels,
+			label{0, top + 16, "start", figureWords(t.Metric), ""},
+			label{stripLeft - 8, top + 5, "end", t.Metric.Bare(high), "--quiet"},
+			label{stripLeft - 8, bottom + 5, "end", t.Metric.Bare(low), "--quiet"})
 		var line points
 		for run, v := range t.Values {
 			if math.IsNaN(v) || math.IsInf(v, 0) {

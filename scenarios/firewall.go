@@ -165,8 +165,9 @@ func guideDirections(p *problems, f firewall, r *Resolved, topology Topology) {
 				if !rule.Notrack || rule.SYN {
 					continue // SYNs alone: SYNPROXY makes the entry after the handshake
 				}
-				flow, there, odd, paired := f.oneWay(rule, load)
+				flow, there, odd, _ := f.oneWay(rule, load)
 				if !odd || rule.Partial {
+					var paired bool
 					flow, there, odd, paired = f.oneWay(rule, aboutRule(rule, topology, &r.DUT))
 					odd = odd && !paired // it is about the other flows
 				}

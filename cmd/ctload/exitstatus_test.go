@@ -85,7 +85,7 @@ func TestExitStatus_CommandLine(t *testing.T) {
 		{"table-full --out full", "full is not empty"},
 		{"table-full --out file", "file: not a directory"},
 		{"table-full --out file/below", "not a directory"},
-		{"table-full --baseline none", "no run there"},
+		{"table-full --baseline none", "neither the folder of a run"},
 		{"table-full --baseline full", "full"},
 		{"table-full --max-regression 10%", "needs --baseline"},
 		{"table-full --report junit=none/report.xml", "none: no such file"},

@@ -32,7 +32,8 @@ func TestSourceNAT(t *testing.T) {
 	led.Through, led.Out, led.To = false, nil, netip.MustParsePrefix("10.77.0.1/32")
 	six := Flow{Family: IPv6, Protocol: "tcp", Port: 80, Through: true}
 	const marks = "*nat\n-A PREROUTING -p tcp --dport 80 -j mark\n" +
-		"-A mark -j MARK --or-mark 0x4000\n-A POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN\n" +
+		"-A mark -j MARK --or-mark 0x4000\n" +
+		"-A POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN\n" +
 		"-A POSTROUTING -j MARK --set-xmark 0x4000/0x4000\n-A POSTROUTING -j MASQUERADE\nCOMMIT"
 	const sets = "create inside hash:net\nadd inside 10.77.0.0/24\n" +
 		"create pairs hash:ip,port\nadd pairs 10.77.0.2,tcp:80"
