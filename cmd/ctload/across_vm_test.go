@@ -101,7 +101,7 @@ func TestAcrossLabs(t *testing.T) {
 		}
 		release()
 	}
-	// These last longest: they begin before the tests that run beside each other.
+	t.Parallel() // from here on
 	t.Run("labs", func(t *testing.T) {
 		t.Run("machines", func(t *testing.T) {
 			t.Parallel()
