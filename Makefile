@@ -39,10 +39,12 @@ userns: # where AppArmor keeps user namespaces from users (Ubuntu 24.04), allow 
 
 .PHONY: test
 test: modules deps test-deps build ## install what the tests need and run all of them
-	@# Two packages at a time, the longest first, then the others with machines. More machines at
-	@# once would spoil trials, which are then measured again. make lint vets the code.
+	@# Two packages at a time, the longest first. It waits more than it computes until its own
+	@# machines come, so that the others with machines, and those that compute, come next. More
+	@# machines at once would spoil trials, which are then measured again. make lint vets the code.
 	CTLOAD_NO_SKIP=1 $(GO) test -vet=off -race -p 2 -parallel 4 -timeout 60m \
-		./cmd/ctload ./orchestrator ./vm/guest ./vm/libvirt/shared ./generators ./...
+		./cmd/ctload ./orchestrator ./vm/guest ./vm/libvirt/shared ./scenarios ./results \
+		./reports ./...
 
 .PHONY: test-long
 test-long: modules deps test-deps library-deps build ## and what takes minutes: hours in all
