@@ -61,20 +61,46 @@ func enterBox(folder, tool string, args []string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	// Legacy iptables reads the names of its tables in the first, and sysctl writes the other;
-	// nothing else of /proc is in the box, since /proc/1/root has the host's files.
-	for given, name := range map[string]string{"/proc/self/net": "net", "/proc/sys": "sys"} {
-		at := filepath.Join(folder, "proc", name)
-		if err := os.MkdirAll(at, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			return err
-		}
-		_ = unix.Mount(given, at, "", unix.MS_BIND, "")
+	if err := mountProc(folder); err != nil {
+		return err
 	}
 	if err := errors.Join(unix.Chroot(folder), os.Chdir("/")); err != nil {
 		return fmt.Errorf("change the root: %w", err)
 	}
 	environment := []string{"PATH=/usr/sbin", "LC_ALL=C", "XTABLES_LOCKFILE=/run/xtables.lock"}
 	return unix.Exec("/usr/sbin/"+tool, append([]string{tool}, args...), environment)
+}
+
+// mountProc gives the box two folders of /proc: legacy iptables reads the names of its tables in
+// net, and sysctl writes the settings of the network namespace below sys. The kernel's other
+// settings are the host's, and are read-only. Nothing else of /proc is in the box, since
+// /proc/1/root has the host's files.
+func mountProc(folder string) error {
+	const readOnly = unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY | unix.MS_NOSUID |
+		unix.MS_NODEV | unix.MS_NOEXEC
+	for _, m := range []struct {
+		given, name string
+		flags       uintptr // of a second call; 0: none
+	}{
+		{"/proc/self/net", "net", 0},
+		{"/proc/sys", "sys", readOnly},
+		{"/proc/sys/net", "sys/net", 0},
+	} {
+		at := filepath.Join(folder, "proc", m.name)
+		if err := os.MkdirAll(at, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+		if unix.Mount(m.given, at, "", unix.MS_BIND, "") != nil {
+			return nil // a kernel without it, or a namespace that may not: the tool says what it lacks
+		}
+		if m.flags == 0 {
+			continue
+		}
+		if err := unix.Mount("", at, "", m.flags, ""); err != nil {
+			return fmt.Errorf("make /proc/%s read-only: %w", m.name, err)
+		}
+	}
+	return nil
 }
 
 // toolLimit bounds a rule tool: a script may include what never ends.

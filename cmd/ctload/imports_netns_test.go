@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -97,7 +98,7 @@ func TestImport_DeniesTheClient(t *testing.T) {
 }
 
 // TestSetup_ApartFromTheHost runs programs of the setup that print lines of a file of this host,
-// and one that sets a parameter: they see the parameters of the DUT, and none of the files.
+// and that set a parameter of the DUT and one of this host: only that of the DUT is done.
 func TestSetup_ApartFromTheHost(t *testing.T) {
 	labtest.Need(t)
 	hosttest.Need(t, "sysctl")
@@ -120,5 +121,21 @@ func TestSetup_ApartFromTheHost(t *testing.T) {
 	o = run("sysctl -w net.ipv4.tcp_fin_timeout=7")
 	if o.status != statusOK {
 		t.Errorf("exit status %d\n%s", o.status, o.stderr)
+	}
+	// The kernel is this host's: what is not of the network namespace stays as it is.
+	const shared = "/proc/sys/vm/stat_interval"
+	before, err := os.ReadFile(shared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o = run("sysctl -w vm.stat_interval=7")
+	after, err := os.ReadFile(shared)
+	if !bytes.Equal(before, after) {
+		t.Errorf("a setup changed %s of this host: %q, %v", shared, after, err)
+		_ = os.WriteFile(shared, before, 0)
+	}
+	if said = o.stdout + o.stderr; o.status != statusInvalid ||
+		!strings.Contains(said, "vm.stat_interval") {
+		t.Errorf("exit status %d\n%s", o.status, said)
 	}
 }

@@ -45,9 +45,10 @@ func checkFound(t *testing.T, s search.Scenario, least, most float64, limit sear
 	}
 }
 
-// TestSearch_PortsOfNAT: 400 source ports towards one destination carry 200 flows a second, since a
-// load of 2 s takes one port for each flow. The kernel gives up a little before the last port,
-// since it looks at 128 of them.
+// TestSearch_PortsOfNAT: 400 source ports towards one destination carry up to 200 flows a second,
+// since a load of 2 s takes one port for each flow. The kernel looks at 128 of them from a random
+// one on, then at 64, 32 and 16 (nf_nat_l4proto_unique_tuple), and so gives up before the last one:
+// in 95 of 100 loads of 20,000 simulated ones at the 369th port or later.
 func TestSearch_PortsOfNAT(t *testing.T) {
 	labtest.Need(t)
 	const ports = `experiment: ports
@@ -63,7 +64,7 @@ recovery: 0s
 `
 	found := searched(t, 5*time.Minute, ports, "--highest", "rate", "--driver", "netns",
 		"--max-trials", "9", "--resolution", "5%")
-	checkFound(t, found[0], 196, 201, search.Ports)
+	checkFound(t, found[0], 184, 201, search.Ports)
 }
 
 // TestSearch_Table: connections that stay fill a table of 1000 at 200 a second in 5 s, and the
