@@ -94,10 +94,14 @@ type Shaper struct {
 // drops are frames in each direction.
 type drops struct{ sent, received int64 }
 
-// Shape calls [Shape].
+// Shape calls [Shape]. What the conditions of before drop until then is counted.
 func (s *Shaper) Shape(name string, sent, received Conditions) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// A frame that is dropped after the last reading and before the change would be counted nowhere.
+	if err := errors.Join(harmless(name), harmless(ifbName(name))); err != nil {
+		return err
+	}
 	now, err := s.dropped(name)
 	if err != nil {
 		return err

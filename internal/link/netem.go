@@ -125,6 +125,26 @@ func addNetem(port netlink.Link, c Conditions) error {
 	return wrap(err, "shape %s (%v)", name, c)
 }
 
+// harmless makes our netem on an interface pass all frames on. It does nothing without one.
+func harmless(name string) error {
+	port, err := lookFor(name)
+	if err != nil || port == nil {
+		return err
+	}
+	list, err := disciplines(port)
+	if err != nil {
+		return err
+	}
+	for _, q := range list {
+		if a := q.Attrs(); a.Handle == netemHandle {
+			netem := netemOf(Conditions{})
+			netem.QdiscAttrs = *a
+			return wrap(netlink.QdiscChange(netem), "take the conditions off %s", name)
+		}
+	}
+	return nil
+}
+
 func netemOf(c Conditions) *netlink.Netem {
 	// With a gap of 1, netem sends the share ReorderProb of the frames at once and delays the
 	// others.
