@@ -380,7 +380,9 @@ func (t *team) result() Result {
 	r.Usage = t.usage
 	r.Usage.Workers = len(t.workers)
 	r.Usage.CPUSeconds = cpu.Seconds()
-	if wall := r.Elapsed.Seconds() * float64(len(t.workers)); wall > 0 {
+	// A closed loop of some milliseconds is busy all the time, and has no rate to speak of.
+	const short = 100 * time.Millisecond
+	if wall := r.Elapsed.Seconds() * float64(len(t.workers)); r.Elapsed >= short {
 		r.Usage.Busy = r.Usage.CPUSeconds / wall
 	}
 	r.Tuples.Size = l.tuples.Len()
