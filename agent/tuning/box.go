@@ -91,7 +91,7 @@ func mountProc(folder string) error {
 			return err
 		}
 		if unix.Mount(m.given, at, "", unix.MS_BIND, "") != nil {
-			return nil // a kernel without it, or a namespace that may not: the tool says what it lacks
+			return nil // the kernel or the namespace forbids it: the tool says what it lacks
 		}
 		if m.flags == 0 {
 			continue

@@ -98,7 +98,7 @@ type drops struct{ sent, received int64 }
 func (s *Shaper) Shape(name string, sent, received Conditions) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// A frame that is dropped after the last reading and before the change would be counted nowhere.
+	// A frame that is dropped between the last reading and the change would be counted nowhere.
 	if err := errors.Join(harmless(name), harmless(ifbName(name))); err != nil {
 		return err
 	}
