@@ -136,7 +136,7 @@ func (l *lab) filled(ctx context.Context, n int) error {
 	return err
 }
 
-// captureUsage is what a capture took, its tools included.
+// captureUsage holds the CPU time and the memory of a capture and of the tools that it ran.
 type captureUsage struct {
 	Milliseconds float64 `json:"cpu_ms"`
 	Megabytes    float64 `json:"memory_mb"` // resident at most, without the pages of programs

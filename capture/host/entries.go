@@ -80,8 +80,8 @@ func (t *taker) entries(ctx context.Context, most int) (l listing, err error) {
 	return l, err
 }
 
-// comparedAtLeast is how many entries a second listing covers, or a fourth of the first one: the
-// share of a state that stays is good to a percent then.
+// comparedAtLeast is the number of entries that a second listing covers, unless a fourth of the
+// first one is more: the share of a state that stays is good to a percent then.
 const comparedAtLeast = 5000
 
 // again walks over the begin of the same part of the table and tells which entries are still there

@@ -18,8 +18,8 @@ import (
 	"github.com/ctload/ctload/internal/hosttest"
 )
 
-// batch is what an engine makes of a text of docs/fleet: a script for each job, with the variables
-// that the engine sets, and the script that joins the shards.
+// batch holds the jobs that an engine makes of a text of docs/fleet: a script for each job, with
+// the variables that the engine sets, and the script that joins the shards.
 type batch struct {
 	jobs  int
 	shell []string // the command that takes the script

@@ -108,7 +108,7 @@ func withTags(filter map[string]string) string {
 	return " with the tag " + strings.Join(words, " and ")
 }
 
-// tagSyntax is that of a tag: a key, and any text.
+// tagSyntax matches a tag: a key, and any text.
 var tagSyntax = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._/-]*)=(.+)$`)
 
 // addTags adds --tag KEY=VALUE, which can be repeated with other keys.

@@ -172,7 +172,7 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
 	return judgeSearch(report.Search, before)
 }
 
-// earlierSearch reads the search of --baseline, with which this one is to be compared; a nil one
+// earlierSearch reads the search of --baseline, to compare this one with; a nil one
 // without it.
 func earlierSearch(baseline string, this search.Found) (*search.Found, error) {
 	if baseline == "" {

@@ -32,7 +32,7 @@ const standardOutput = "-"
 // eventsName names the descriptor on which the command in the sandbox tells the events of the run.
 const eventsName = "events"
 
-// slowReader is how long a reader that does not read keeps the program from ending.
+// slowReader bounds the time for which a reader that does not read delays the end of the program.
 const slowReader = 2 * time.Second
 
 func (f *watchFlags) register(flags *pflag.FlagSet) {
