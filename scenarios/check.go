@@ -144,15 +144,20 @@ func checkConfiguration(p *problems, n *node, c *Configuration, topology Topolog
 
 // checkModules refuses parameters that a module is known not to have: the kernel passes over them.
 func checkModules(p *problems, n *node, c *Configuration) {
+	loading := kernels.Loading(c.Modules.Load)
 	for i, module := range c.Modules.Load {
 		words := strings.Fields(module)
+		at := n.place("load")
+		if load := n.get("load"); load != nil && i < len(load.items) {
+			at = load.items[i].at
+		}
+		if len(words) > 1 && !slices.Contains(loading, module) {
+			p.warnf(at, "the kernel ignores %s: a line before loads %s",
+				strings.Join(words[1:], " "), words[0])
+		}
 		for _, word := range words[min(1, len(words)):] {
 			parameter, _, _ := strings.Cut(word, "=")
 			if hint, known := kernels.ParameterMeant(words[0], parameter); !known {
-				at := n.place("load")
-				if load := n.get("load"); load != nil && i < len(load.items) {
-					at = load.items[i].at
-				}
 				p.errorf(at, "%s has no parameter %s, and the kernel passes over it%s",
 					words[0], quote(parameter), hint)
 			}
@@ -348,7 +353,7 @@ func hashSize(c *Configuration) (buckets int64, whose string) {
 	if c.Buckets > 0 {
 		return int64(c.Buckets), "the"
 	}
-	for _, module := range slices.Backward(c.Modules.Load) {
+	for _, module := range kernels.Loading(c.Modules.Load) {
 		if size, ok := kernels.LoadedSize(module); ok && size.Buckets > 0 {
 			return size.Buckets, "the module's"
 		}
@@ -369,7 +374,7 @@ func (c Configuration) Ruleset() rules.Ruleset {
 // says so.
 func (c Configuration) Tracks(family Family) bool {
 	return c.Ruleset().Tracks(ruleFamilies[family]) != nil ||
-		slices.ContainsFunc(c.Modules.Load, func(module string) bool {
+		slices.ContainsFunc(kernels.Loading(c.Modules.Load), func(module string) bool {
 			return slices.Contains(strings.Fields(module), "enable_hooks=1")
 		})
 }

@@ -12,6 +12,7 @@ var traps = map[string]string{
 	"nat-kinds":            "no rule needs connection tracking",
 	"production-entrance":  "Accept UNTRACKED in INPUT",
 	"invalid-reset":        "notrack in one direction only",
+	"not-applied":          "the kernel ignores hashsize=4096",
 	"raw-table":            "notrack in one direction only",
 	"small-hash":           "max is raised but not the hash",
 	"tracking-by-accident": "no rule needs connection tracking",

@@ -101,6 +101,11 @@ func TestModules_ParametersAndOldNames(t *testing.T) {
 		!strings.Contains(err.Error(), `did you mean "hashsize"?`) {
 		t.Errorf("a parameter with a mistake: %v", err)
 	}
+	_, late, err := parse(`[nf_conntrack, "nf_conntrack hashsize=4096"]`)
+	if err != nil || len(late) != 1 || !strings.Contains(late[0].String(),
+		"x.yaml:4:34: the kernel ignores hashsize=4096: a line before loads nf_conntrack") {
+		t.Errorf("a parameter that comes too late: %v, %v", late, err)
+	}
 	e, warnings, err := parse("[ip_conntrack_ftp, ip_nat_ftp, nf_conntrack_proto_gre]")
 	if err != nil || len(warnings) != 3 {
 		t.Fatalf("%v, %v", warnings, err)

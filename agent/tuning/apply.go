@@ -72,10 +72,15 @@ func (k Kernel) applyRemovals(ctx context.Context, s Settings) error {
 
 func (k Kernel) applyModules(ctx context.Context, s Settings) error {
 	names := slices.Clone(s.LoadModules)
-	// Those with parameters come first: another one may load them without.
-	slices.SortStableFunc(names, func(a, b string) int {
-		return min(1, len(strings.Fields(b))-1) - min(1, len(strings.Fields(a))-1)
-	})
+	// Those that get parameters come first: another one may load them without.
+	loading := kernels.Loading(names)
+	plain := func(entry string) int {
+		if len(strings.Fields(entry)) > 1 && slices.Contains(loading, entry) {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return plain(a) - plain(b) })
 	// A module with listed parameters is loaded in its turn: a loaded one would not get them.
 	tracks := func(name string) bool { return moduleName(name) == kernels.Module }
 	if s.needsConntrack() && !slices.ContainsFunc(names, tracks) && !k.conntrackLoaded() {

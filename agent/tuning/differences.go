@@ -111,7 +111,7 @@ func asked(list []Sysctl, state State) (all []Sysctl) {
 // parameterDifferences compares the parameters of modules. The size of the hash may have been set
 // since.
 func parameterDifferences(s Settings, state State) (out []string) {
-	for _, entry := range s.LoadModules {
+	for _, entry := range kernels.Loading(s.LoadModules) {
 		module := moduleName(entry)
 		_, given := splitModule(entry)
 		for _, parameter := range given {

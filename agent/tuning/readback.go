@@ -129,7 +129,7 @@ func (k Kernel) ReadBack(ctx context.Context, s Settings) (State, error) {
 
 // readParameters reads the parameters of modules. One that is there and cannot be read is "?".
 func (k Kernel) readParameters(s Settings, state *State) {
-	for _, entry := range s.LoadModules {
+	for _, entry := range kernels.Loading(s.LoadModules) {
 		module := moduleName(entry)
 		_, given := splitModule(entry)
 		for _, parameter := range given {

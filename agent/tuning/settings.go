@@ -32,9 +32,9 @@ type Sysctl = kernels.Setting
 // Settings is one kernel configuration: what a scenario requires of the kernel. The zero value
 // requires nothing.
 type Settings struct {
-	// LoadModules are loaded first, in this order, unless the kernel has them. Parameters may
-	// follow a name, as in "nf_conntrack hashsize=4096"; a module that is already loaded does not
-	// get them.
+	// LoadModules are loaded first, unless the kernel has them: those with parameters, as
+	// "nf_conntrack hashsize=4096", before the others, else in this order. A module that an earlier
+	// entry loads does not get the parameters of a later one.
 	LoadModules []string `json:"load_modules,omitempty"`
 	// RemoveModules are removed before anything is loaded, each after those that depend on it.
 	// Since rules hold references, Apply first flushes all packet filter rules of the namespace.

@@ -136,9 +136,10 @@ func TestParameters_AreReadBack(t *testing.T) {
 		"nf_conntrack hashsize=4000":        "", // rounded
 		"nf_conntrack hashize=4096":         "module nf_conntrack has no parameter hashize",
 		"nf_conntrack hashsize=131072":      "hashsize of module nf_conntrack is 4096, not 131072",
+		"nf_conntrack, nf_conntrack acct=0": "", // too late, as asked
 		"nf_conntrack acct=0":               "acct of module nf_conntrack is Y, not 0",
 	} {
-		s := Settings{LoadModules: []string{entry}}
+		s := Settings{LoadModules: strings.Split(entry, ", ")}
 		state := State{
 			BucketMultiple: 512, Parameters: map[string]string{},
 			ModuleStates: map[string]ModuleState{"nf_conntrack": ModuleLoaded},
@@ -155,16 +156,29 @@ func TestParameters_AreReadBack(t *testing.T) {
 func TestApplyModules_ParametersFirst(t *testing.T) {
 	k := procWith(t)
 	var loaded []string
-	k.LoadModule = func(_ context.Context, name string, _ ...string) error {
+	k.LoadModule = func(_ context.Context, name string, parameters ...string) error {
+		for _, p := range parameters {
+			_, value, _ := strings.Cut(p, "=")
+			name += "_" + value
+		}
 		loaded = append(loaded, name)
 		return nil
 	}
-	s := Settings{LoadModules: []string{"nf_nat", "xt_x", "nf_conntrack hashsize=4096"}}
-	if err := k.applyModules(context.Background(), s); err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Join(loaded, " "); got != "nf_conntrack nf_nat xt_x" {
-		t.Errorf("loaded %s", got)
+	for want, listed := range map[string][]string{
+		"nf_conntrack_4096 nf_nat xt_x": {"nf_nat", "xt_x", "nf_conntrack hashsize=4096"},
+		// One that is there already is not moved: its parameters come too late, as listed.
+		"xt_x_1 nf_conntrack nf_conntrack_4096": {
+			"nf_conntrack", "nf-conntrack hashsize=4096", "xt_x a=1",
+		},
+	} {
+		loaded = nil
+		s := Settings{LoadModules: listed}
+		if err := k.applyModules(context.Background(), s); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(loaded, " "); got != want {
+			t.Errorf("%q: loaded %s, want %s", listed, got, want)
+		}
 	}
 }
 

@@ -183,6 +183,21 @@ func RoundBuckets(n, multiple int64) int64 {
 // bits: RAM / 16384 / (64 / 32). It is the rule of old kernels without its steps.
 func FolkMax(memory int64) int64 { return memory / 16384 / 2 }
 
+// Loading returns the lines of a list that load a module, as "nf_conntrack hashsize=4096": those
+// whose module no line before them names. A module that is there already does not get the
+// parameters of a later line, and the kernel does not say so.
+func Loading(lines []string) (loading []string) {
+	seen := map[string]bool{}
+	for _, line := range lines {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if name = strings.ReplaceAll(name, "-", "_"); !seen[name] {
+			seen[name] = true
+			loading = append(loading, line)
+		}
+	}
+	return loading
+}
+
 // LoadedSize returns the table that a line to load a module asks for, as nf_conntrack
 // hashsize=4096: max is 8 times the hash in all versions. ok is false where the line has no size.
 func LoadedSize(module string) (size Size, ok bool) {

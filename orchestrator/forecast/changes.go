@@ -232,7 +232,7 @@ func (s *situation) load(a scenarios.Action) {
 
 // retrack decides anew which families the rules track.
 func (s *situation) retrack(dut scenarios.Configuration) {
-	hooked := slices.ContainsFunc(dut.Modules.Load, func(module string) bool {
+	hooked := slices.ContainsFunc(kernels.Loading(dut.Modules.Load), func(module string) bool {
 		return slices.Contains(strings.Fields(module), "enable_hooks=1")
 	})
 	s.tracked[scenarios.IPv4] = hooked || s.rules.Tracks(rules.IPv4) != nil

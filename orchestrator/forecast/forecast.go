@@ -100,7 +100,7 @@ func assumedState(dut scenarios.Configuration, version kernels.Version, memory i
 		Max: size.Max, Buckets: size.Buckets, BucketMultiple: 512,
 		Timeouts: kernels.Timeouts(version),
 	}
-	for _, module := range dut.Modules.Load {
+	for _, module := range kernels.Loading(dut.Modules.Load) {
 		if size, ok := kernels.LoadedSize(module); ok {
 			state.Max, state.Buckets = size.Max, size.Buckets
 		}
