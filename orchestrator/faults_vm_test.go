@@ -25,7 +25,7 @@ import (
 
 // ward is a guest with a client, on which a test makes faults one after another.
 type ward struct {
-	*testing.T
+	testing.TB
 	lab    *embedded.Lab
 	dut    vm.Node
 	client vm.Node
@@ -86,16 +86,18 @@ func playFaults(t *testing.T, faults ...fault) {
 		w := newWard(t)
 		for _, act := range faults {
 			t.Run(act.name, func(t *testing.T) {
-				w := w
-				w.T = t
-				before := w.state()
-				act.play(w)
-				if act.name == "reset" {
-					return // another boot
-				}
-				for _, change := range tuning.Changes(before, w.state()) {
-					t.Errorf("afterwards: %s", change)
-				}
+				labtest.Twice(t, func(try testing.TB) {
+					w := w
+					w.TB = try
+					before := w.state()
+					act.play(w)
+					if act.name == "reset" {
+						return // another boot
+					}
+					for _, change := range tuning.Changes(before, w.state()) {
+						try.Errorf("afterwards: %s", change)
+					}
+				})
 			})
 		}
 	})
@@ -112,7 +114,7 @@ func newWard(t *testing.T) ward {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := ward{T: t, lab: lab}
+	w := ward{TB: t, lab: lab}
 	t.Cleanup(func() {
 		for _, node := range []vm.Node{w.client, w.dut} {
 			if node != nil {

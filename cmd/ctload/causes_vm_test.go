@@ -31,7 +31,7 @@ scenarios:
       -A INPUT -p tcp --dport 80 -j DROP
       COMMIT
 `
-	for name, m := range measuredTrials(t, experiment(t, text)) {
+	judgeMeasured(t, experiment(t, text), func(t testing.TB, name string, m measured) {
 		trial := m.trial
 		t.Logf("%s: %s", name, trial.Sentence)
 		if trial.Verdict != results.NotConntrack || trial.Load.Failed != 100 {
@@ -62,7 +62,7 @@ scenarios:
 			t.Errorf("%s: %s is %d, want at least 100, and its name in: %s",
 				name, truth.counter, truth.rose, trial.Sentence)
 		}
-	}
+	})
 }
 
 // TestRuleBesideFullTable has one load meet a rule and another one a full table: the failures of
@@ -84,7 +84,7 @@ workload:
   - {generator: tcp, name: denied, connections: 200, rate: 66/s, ports: 81, timeout: 2s}
 recovery: 1s
 `
-	for _, m := range measuredTrials(t, experiment(t, text)) {
+	judgeMeasured(t, experiment(t, text), func(t testing.TB, _ string, m measured) {
 		trial := m.trial
 		t.Log(trial.Sentence)
 		if trial.Verdict != results.TableFull {
@@ -104,7 +104,7 @@ recovery: 1s
 		if math.Abs(float64(got-p.Drop)) > 0.1*float64(p.Drop) {
 			t.Errorf("%d were dropped, %d were predicted", got, p.Drop)
 		}
-	}
+	})
 }
 
 // TestGeneratorPacedAboveItsCPU asks for a rate that no machine sends.

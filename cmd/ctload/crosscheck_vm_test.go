@@ -15,7 +15,7 @@ import (
 // agreesWithGuest compares a trial's counters with those that the guest's own kernel and
 // conntrack(8) gave before it, and right before and after its last sample: retries in between
 // count.
-func agreesWithGuest(t *testing.T, run string, trial results.Trial) {
+func agreesWithGuest(t testing.TB, run string, trial results.Trial) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(run, trial.Folder, "witness.json"))
 	if err != nil {
@@ -55,7 +55,7 @@ func agreesWithGuest(t *testing.T, run string, trial results.Trial) {
 
 // statSums parses /proc/net/stat/nf_conntrack independently: columns by their names in the kernel's
 // own seq_printf, chain length and clashes under the headers that it mislabels.
-func statSums(t *testing.T, text string) map[string]int64 {
+func statSums(t testing.TB, text string) map[string]int64 {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	header := strings.Fields(lines[0])

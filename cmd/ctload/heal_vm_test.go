@@ -1,11 +1,11 @@
 package main
 
 import (
-	"fmt"
 	"math"
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 )
 
@@ -17,21 +17,16 @@ func TestEmergencyFixes(t *testing.T) {
 	// On a busy host answers come late, and a bystander that gives up after a second counts that as
 	// a loss: the test then tries the claims once more, in valid trials. In each of those both
 	// accounts must agree.
-	if unmet := emergencyFixes(t); len(unmet) > 0 {
-		t.Logf("once more, since: %q", unmet)
-		for _, claim := range emergencyFixes(t) {
-			t.Error(claim)
-		}
-	}
+	labtest.Twice(t, func(try testing.TB) { emergencyFixes(t, try) })
 }
 
-// emergencyFixes returns the claims that did not hold.
-func emergencyFixes(t *testing.T) (unmet []string) {
+// emergencyFixes reports to try the claims that did not hold.
+func emergencyFixes(t *testing.T, try testing.TB) {
 	t.Helper()
 	o, out := measuredRun(t, 10*time.Minute, "emergency-fixes",
 		"--scenario", "no-fix,max-raised,timeouts-shortened")
 	if o.status != statusOK {
-		unmet = append(unmet, fmt.Sprintf("exit status %d: %s", o.status, o.stderr))
+		try.Errorf("exit status %d: %s", o.status, o.stderr)
 	}
 	folder, err := results.Open(out)
 	if err != nil {
@@ -42,13 +37,11 @@ func emergencyFixes(t *testing.T) (unmet []string) {
 		t.Logf("%s: %s", s.Name, results.Insights(&trial))
 		for _, outcome := range s.Thresholds {
 			if !outcome.Passed {
-				unmet = append(unmet, fmt.Sprintf("%s: %s does not hold: %s", s.Name,
-					outcome.Expression, outcome.Actual))
+				try.Errorf("%s: %s does not hold: %s", s.Name, outcome.Expression, outcome.Actual)
 			}
 		}
 		if trial.Heal == nil {
-			unmet = append(unmet, fmt.Sprintf("%s: nothing is said of its steady state: %s", s.Name,
-				trial.Sentence))
+			try.Errorf("%s: nothing is said of its steady state: %s", s.Name, trial.Sentence)
 			continue
 		}
 		samples, probes, err := folder.Series(&trial)
@@ -81,7 +74,6 @@ func emergencyFixes(t *testing.T) (unmet []string) {
 			t.Errorf("the fix was not read back: %+v, max %d", trial.Actions, trial.Conntrack.Max)
 		}
 	}
-	return unmet
 }
 
 // healedByLog returns when the first answered probe was sent that no lost one followed for at least

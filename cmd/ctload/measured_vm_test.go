@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -16,10 +17,28 @@ type measured struct {
 	run   string
 }
 
-// measuredTrials runs an experiment and returns the trial of each scenario, which must be valid.
-func measuredTrials(t *testing.T, file string) map[string]measured {
+// judgeMeasured runs an experiment and judges the trial of each scenario. A scenario for whose trial
+// judge reports errors is measured and judged once more.
+func judgeMeasured(t *testing.T, file string,
+	judge func(t testing.TB, scenario string, m measured)) {
 	t.Helper()
-	o, out := measuredRun(t, 30*time.Minute, file)
+	trials := measuredTrials(t, file)
+	for _, name := range slices.Sorted(maps.Keys(trials)) {
+		m := trials[name]
+		labtest.Twice(t, func(try testing.TB) {
+			if m.run == "" {
+				m = measuredTrials(t, file, "--scenario", name)[name]
+			}
+			judge(try, name, m)
+			m = measured{}
+		})
+	}
+}
+
+// measuredTrials runs an experiment and returns the trial of each scenario, which must be valid.
+func measuredTrials(t *testing.T, file string, flags ...string) map[string]measured {
+	t.Helper()
+	o, out := measuredRun(t, 30*time.Minute, append(flags, file)...)
 	if o.status != statusOK {
 		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
 	}

@@ -30,7 +30,7 @@ func TestTruths(t *testing.T) {
 	type truth struct {
 		verdict results.Verdict
 		also    []results.Verdict // one of them
-		check   func(*testing.T, results.Trial)
+		check   func(testing.TB, results.Trial)
 	}
 	none, evicting := []results.Verdict{""}, []results.Verdict{results.Evicting}
 	for _, tc := range []struct {
@@ -108,7 +108,8 @@ scenarios:
 				hosttest.NeedTime(t)
 			}
 			t.Parallel()
-			for name, m := range measuredTrials(t, experiment(t, tc.text)) {
+			file := experiment(t, tc.text)
+			judgeMeasured(t, file, func(t testing.TB, name string, m measured) {
 				want, trial := tc.truths[name], m.trial
 				t.Logf("%s: %s", name, trial.Sentence)
 				if trial.Verdict != want.verdict || !slices.Contains(want.also, trial.Also) {
@@ -117,12 +118,12 @@ scenarios:
 				}
 				want.check(t, trial)
 				agreesWithGuest(t, m.run, trial)
-			}
+			})
 		})
 	}
 }
 
-func checkDropsAndEvictions(t *testing.T, trial results.Trial) {
+func checkDropsAndEvictions(t testing.TB, trial results.Trial) {
 	c := trial.Conntrack
 	// An eviction takes all entries of a bucket, so that the last one may leave the table below its
 	// max.
@@ -145,7 +146,7 @@ func checkDropsAndEvictions(t *testing.T, trial results.Trial) {
 	}
 }
 
-func checkEvictionsAlone(t *testing.T, trial results.Trial) {
+func checkEvictionsAlone(t testing.TB, trial results.Trial) {
 	c, held := trial.Conntrack, trial.Contents
 	if c.Drop != 0 || c.LogLines != 0 || c.EarlyDrop < 7900 {
 		t.Errorf("drop %d, %d log lines, early_drop %d; want 0, 0 and about 8000",
@@ -162,7 +163,7 @@ func checkEvictionsAlone(t *testing.T, trial results.Trial) {
 	}
 }
 
-func checkStrangers(t *testing.T, trial results.Trial) {
+func checkStrangers(t testing.TB, trial results.Trial) {
 	held := trial.Contents
 	state := results.StateCount{Protocol: "udp", State: "UNREPLIED", Entries: 2000}
 	offered, peak := trial.Load.Offered, trial.Prediction.Peak
@@ -179,7 +180,7 @@ func checkStrangers(t *testing.T, trial results.Trial) {
 	}
 }
 
-func checkLongChains(t *testing.T, trial results.Trial) {
+func checkLongChains(t testing.TB, trial results.Trial) {
 	c := trial.Conntrack
 	if c.InsertFailed == 0 || c.ChainTooLong == 0 || c.Drop != 0 {
 		t.Errorf("insert_failed %d, chain_toolong %d, drop %d; want both of the first and no drop",
@@ -187,7 +188,7 @@ func checkLongChains(t *testing.T, trial results.Trial) {
 	}
 }
 
-func checkHeldHandshakes(t *testing.T, trial results.Trial) {
+func checkHeldHandshakes(t testing.TB, trial results.Trial) {
 	// A handshake under way, for longer on a busy host, may lose its entry to another; its client
 	// may have had its answer by then.
 	l, evicted := trial.Load, trial.Conntrack.EarlyDrop
@@ -209,7 +210,7 @@ func checkHeldHandshakes(t *testing.T, trial results.Trial) {
 	}
 }
 
-func checkNothingTracked(t *testing.T, trial results.Trial) {
+func checkNothingTracked(t testing.TB, trial results.Trial) {
 	if trial.Conntrack.Peak != 0 || !strings.Contains(trial.Sentence, "nothing was tracked") {
 		t.Errorf("peak %d: %s", trial.Conntrack.Peak, trial.Sentence)
 	}
