@@ -34,7 +34,7 @@ func TestUDPAtOnce(t *testing.T) {
 		t.Errorf("completed %d, sent %d and received %d bytes, failed by %v",
 			got.Completed, got.Sent, got.Received, got.Causes)
 	}
-	if entries := lab.server.count(t); entries != n {
+	if entries := lab.server.counts(t, n); entries != n {
 		t.Errorf("%d entries for %d flows", entries, n)
 	}
 }

@@ -202,7 +202,7 @@ func TestExactEntries(t *testing.T) {
 				t.Errorf("offered %d, completed %d, failed by %v, limits %q",
 					got.Offered, got.Completed, got.Causes, got.Limits)
 			}
-			if counted := lab.server.count(t); counted != n {
+			if counted := lab.server.counts(t, n); counted != n {
 				t.Errorf("%d tuples were offered, the kernel counts %d entries",
 					got.Offered, counted)
 			}

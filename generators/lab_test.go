@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/generators/threads"
+	"github.com/ctload/ctload/internal/hosttest"
 )
 
 // namespace is a network namespace of a test.
@@ -49,6 +51,17 @@ func (n *namespace) sysctl(t testing.TB, name, value string) {
 }
 
 // count returns the number of conntrack entries in the namespace.
+// counts returns the number of entries of the namespace, once it is the one that is wanted: the
+// kernel of a busy host takes the last packets later than the load ends.
+func (n *namespace) counts(t testing.TB, want int64) (count int64) {
+	t.Helper()
+	hosttest.Poll(30*time.Second, func() bool {
+		count = n.count(t)
+		return count >= want
+	})
+	return count
+}
+
 func (n *namespace) count(t testing.TB) int64 {
 	t.Helper()
 	var count int64
