@@ -6,6 +6,39 @@ import (
 	"github.com/ctload/ctload/generators/pacing"
 )
 
+// TestNeed judges rates by what their sends cost: a rate that the workers' CPUs never reach is
+// another limit than a host that had no time.
+func TestNeed(t *testing.T) {
+	for _, test := range []struct {
+		name         string
+		due, offered int64
+		cpu          float64
+		want         LimitCode
+	}{
+		{"as asked", 1000, 990, .5, ""},
+		{"a busy host", 100_000, 50_000, .5, LimitPacing},
+		{"a host that took half of the time", 100_000, 55_000, 2, LimitPacing},
+		{"beyond any host", 50_000_000, 400_000, 1.2, LimitRate},
+		{"the same beside other work", 50_000_000, 40_000, .12, LimitRate},
+		{"nothing was sent", 100_000, 0, 0, LimitPacing},
+	} {
+		missed := test.due - test.offered
+		r := Result{
+			Offered: test.offered, Missed: missed,
+			Usage:  Usage{Workers: 2, CPUSeconds: test.cpu, ConntrackBefore: -1},
+			Series: []Second{{Slots: pacing.Slots{Due: test.due, Missed: missed}}},
+		}
+		limits, _ := (&plan{Spec: Spec{Count: test.due}}).judge(r)
+		var got LimitCode
+		for _, limit := range limits {
+			got += limit.Code
+		}
+		if got != test.want {
+			t.Errorf("%s: %q, want %q: %v", test.name, got, test.want, limits)
+		}
+	}
+}
+
 // TestWorstWindow checks which part of a paced load counts as the one with the lowest rate.
 func TestWorstWindow(t *testing.T) {
 	type slots struct{ Due, Missed int64 }

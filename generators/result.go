@@ -99,6 +99,7 @@ const (
 	LimitPackets     LimitCode = "packets"      // crafted packets or answers were lost on this host
 	LimitConntrack   LimitCode = "conntrack"    // this host's own table was filled
 	LimitPacing      LimitCode = "pacing"       // a part got less than the schedule's rate
+	LimitRate        LimitCode = "rate"         // the same, since the workers' CPUs are too slow
 	LimitTuples      LimitCode = "tuples"       // every tuple was used before the time was over
 )
 
@@ -324,6 +325,9 @@ const (
 	waitShare = 0.01 // a larger share that waited for a free source port is a limit
 	paceShare = 0.95 // a smaller share of the rate of any window is a limit
 	busyShare = 0.95 // a larger share of the workers' time on a CPU counts as busy
+	// mostNeed is the CPU time that a rate may take, as a multiple of what the workers have. Beyond
+	// it no try succeeds, not even where half of the measured CPU time was taken from this host.
+	mostNeed = 2
 )
 
 // unrelatedEntries bounds the entries that other traffic may add to the generator's own table.
@@ -377,7 +381,12 @@ func (p *plan) judge(r Result) (limits []Limit, notes []string) {
 			100*late, pacing.LateAfter, why)
 	}
 	if w := worstWindow(r.Series); w.delivered() < paceShare {
-		hit(LimitPacing, "%s%s", w, why)
+		if need := w.need(r); need > mostNeed {
+			hit(LimitRate, "%s; all slots would take %.1f times the CPU time of %d workers",
+				w, need, u.Workers)
+		} else {
+			hit(LimitPacing, "%s%s", w, why)
+		}
 	} else if r.Missed > 0 {
 		note("pacing: %d of %d slots were given up%s", r.Missed, r.Offered+r.Missed, why)
 	}
@@ -405,6 +414,17 @@ type window struct {
 
 // delivered returns the share of the slots that were not given up.
 func (w window) delivered() float64 { return 1 - share(w.Missed, w.Due) }
+
+// need returns the CPU time that all slots of the window take at the measured cost of a send, as a
+// multiple of what the workers have in that time. Other work on the host delays sends, and hardly
+// changes their cost.
+func (w window) need(r Result) float64 {
+	have := float64(r.Usage.Workers * (w.last - w.first + 1))
+	if r.Offered == 0 || have == 0 {
+		return 0
+	}
+	return float64(w.Due) * r.Usage.CPUSeconds / float64(r.Offered) / have
+}
 
 func (w window) String() string {
 	when := fmt.Sprintf("second %d", w.first)

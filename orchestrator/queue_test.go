@@ -169,7 +169,7 @@ func TestWhyInvalid_Limits(t *testing.T) {
 	for _, limit := range []generators.LimitCode{
 		generators.LimitDescriptors, generators.LimitSourcePorts, generators.LimitMemory,
 		generators.LimitNetfilter, generators.LimitPackets, generators.LimitConntrack,
-		generators.LimitPacing, generators.LimitTuples,
+		generators.LimitPacing, generators.LimitRate, generators.LimitTuples,
 	} {
 		var trial results.Trial
 		trial.Invalidate(results.Reason{Code: results.GeneratorLimit(string(limit)), Text: "x"})

@@ -49,6 +49,7 @@ var kinds = map[Code]kind{
 	CodeWorkers: {
 		cure: "ask for less at a time, or give the load more of the host's CPUs",
 	},
+	GeneratorLimit("rate"):         {cure: "ask for a lower rate"},
 	GeneratorLimit("descriptors"):  {cure: "raise the limit of open files (ulimit -n)"},
 	GeneratorLimit("source-ports"): {cure: "give the entry more sources, or more ports"},
 	GeneratorLimit("tuples"):       {cure: "give the entry more sources, or more ports"},

@@ -69,6 +69,7 @@ func TestSpoilt(t *testing.T) {
 		{"every reason", reasons, true},
 		{"one", reasons[1:2], true},
 		{"more than the links carry", lost, false},
+		{"more than any CPU sends", []Reason{{GeneratorLimit("rate"), "1 %"}, reasons[0]}, false},
 		{"a stall that lost most frames", append(lost, reasons[2]), true},
 		{"another beside it", append([]Reason{{CodeConsole, "an oops"}}, reasons...), false},
 		{"another", []Reason{{CodeNoLoad, "no load was offered"}}, false},

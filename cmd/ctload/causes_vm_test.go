@@ -120,16 +120,19 @@ recovery: 1s
 scenarios:
   one: {}
 `
-	o := ctload(t, 5*time.Minute, "run", experiment(t, text), "--format", "json", "--retries", "0")
+	o := ctload(t, 5*time.Minute, "run", experiment(t, text), "--format", "json")
 	if o.status != statusInvalid {
 		t.Fatalf("exit status %d, want %d\n%s\n%s", o.status, statusInvalid, o.stdout, o.stderr)
 	}
 	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
 	t.Log(trial.Sentence)
 	if trial.Verdict != results.Invalid ||
-		!strings.Contains(trial.Sentence, "the generator was the limit: pacing: ") {
+		!strings.Contains(trial.Sentence, "the generator was the limit: rate: ") {
 		t.Errorf("verdict %s; want INVALID with the generator's limit: %s",
 			trial.Verdict, trial.Sentence)
+	}
+	if trial.Number != 1 || strings.Contains(o.stderr, "measured again") {
+		t.Errorf("trial %d, though no other one would be better:\n%s", trial.Number, o.stderr)
 	}
 }
 
