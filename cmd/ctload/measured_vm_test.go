@@ -17,8 +17,8 @@ type measured struct {
 	run   string
 }
 
-// judgeMeasured runs an experiment and judges the trial of each scenario. A scenario for whose trial
-// judge reports errors is measured and judged once more.
+// judgeMeasured runs an experiment and judges the trial of each scenario. A scenario with errors is
+// measured and judged once more.
 func judgeMeasured(t *testing.T, file string,
 	judge func(t testing.TB, scenario string, m measured)) {
 	t.Helper()

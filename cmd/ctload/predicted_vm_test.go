@@ -126,6 +126,11 @@ var hard = []struct {
     sysctl: {net.netfilter.nf_conntrack_max: 400}
     workload: [{generator: udp, flows: 1000, rate: 125/s, silent: true}]
     actions: [{action: flush, at: 2s}]`},
+	{"same-tuples", "server", "ipv4", false, `
+    workload:
+      - &s {generator: udp, flows: 200, rate: 100/s, silent: true, ports: 9,
+            source-ports: 5000-5199}
+      - {<<: *s, name: again, start: 3s}`},
 	{"even", "server", "ipv4", true, `
     sysctl:
       net.netfilter.nf_conntrack_max: 2000
@@ -225,8 +230,8 @@ func mixOf(seed uint64) string {
 
 // judgePredicted measures an experiment and holds the prediction of each trial to it: peak and time
 // to full within a tenth (or 3 entries, and two samples), or in the range that the prediction
-// gives. The plan, without a machine, predicts the same as the trial. Entries that the DUT's answers
-// make come later in a starved guest, so a scenario that is off is measured once more.
+// gives. The plan, without a machine, predicts the same as the trial. Entries that the DUT's
+// answers make come later in a starved guest, so a scenario that is off is measured once more.
 func judgePredicted(t *testing.T, text string) {
 	t.Helper()
 	file := experiment(t, text)

@@ -74,6 +74,10 @@ type Stream struct {
 	// Tuples is the number of different tuples of the flows; 0: each flow has its own. A flow on a
 	// tuple that has an entry takes that over.
 	Tuples int64
+	// Walk is the number of a walk through tuples, from 1, that streams take in the same order: a
+	// flow on a tuple that has an entry of any of them takes that over. 0: no other stream has the
+	// tuples.
+	Walk int
 	// Pool is the number of the [Input.Pools] from which each entry takes a port, from 1; 0: none.
 	Pool int
 	// Talks is the time, in seconds, between two sends of an open connection; 0: it is silent. One

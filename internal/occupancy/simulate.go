@@ -355,6 +355,7 @@ func (s *simulation) arrive(now float64) {
 		}
 		s.Arrived += n
 		s.Begun += f.arriving[0]
+		n -= s.takeOver(i, now)
 		n -= s.renew(f, n, now)
 		n -= s.refuse(f, n)
 		total += n
@@ -388,7 +389,7 @@ func (f *flow) shrink(n float64) {
 // renew lets flows whose tuples all have entries take those over, the oldest first, and returns how
 // many did.
 func (s *simulation) renew(f *flow, n, now float64) float64 {
-	if f.Tuples == 0 {
+	if f.Tuples == 0 || f.Walk > 0 {
 		return 0
 	}
 	have := 0.0

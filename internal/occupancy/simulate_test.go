@@ -163,6 +163,52 @@ func TestSimulateExact(t *testing.T) {
 	}
 }
 
+// TestSimulateWalks has streams come to the same tuples: an entry lives on from the last packet of
+// any of them.
+func TestSimulateWalks(t *testing.T) {
+	late := func(by float64, arrivals func(float64) float64) func(float64) float64 {
+		return func(t float64) float64 { return arrivals(t - by) }
+	}
+	burst := func(t float64) float64 {
+		if t < 0 {
+			return 0
+		}
+		return 500
+	}
+	walk := func(tuples int64, timeout float64, all ...func(float64) float64) (list []Stream) {
+		for _, arrivals := range all {
+			list = append(list, Stream{Arrivals: arrivals, States: lives(timeout, Evictable),
+				Tuples: tuples, Walk: 1})
+		}
+		return list
+	}
+	some, ten := even(100, 5), even(20, 0.5)
+	for _, tc := range []struct {
+		name                 string
+		streams              []Stream
+		peak, alive, renewed float64
+	}{
+		{"the second takes over all", walk(0, 30, some, late(10, some)), 500, 500, 500},
+		{"the other order", walk(0, 30, late(10, some), some), 500, 500, 500},
+		{"both at once", walk(0, 30, some, some), 500, 500, 500},
+		{"expired before the second", walk(0, 6, some, late(8.5, even(100, 2.5))),
+			750, 500, 0},
+		{"a faster one from behind", walk(0, 30, some, late(2.5, even(200, 2.5))),
+			500, 500, 500},
+		{"one that goes on", walk(0, 30, some, late(10, even(100, 8))), 800, 800, 500},
+		{"bursts", walk(0, 30, burst, late(3, burst), late(6, burst)), 500, 500, 1000},
+		{"six streams on ten tuples", walk(10, 30, ten, late(2, ten), late(4, ten), late(6, ten),
+			late(8, ten), late(10, ten)), 10, 10, 50},
+		{"around twice", walk(250, 30, some, late(10, some)), 250, 250, 750},
+	} {
+		got := Simulate(Input{Buckets: 1 << 22, Streams: tc.streams, Until: 20, Scan: new(1.)})
+		near(t, tc.name+": peak", got.Peak, tc.peak, 3)
+		near(t, tc.name+": alive", got.Outcome.Alive, tc.alive, 3)
+		near(t, tc.name+": renewed", got.Renewed, tc.renewed, 3)
+		near(t, tc.name+": arrived", got.Admitted+got.Renewed, got.Arrived, 1e-6)
+	}
+}
+
 // TestSimulateRetries: refused SYNs come again, and each refusal counts.
 func TestSimulateRetries(t *testing.T) {
 	in := Input{Max: 100, Buckets: 1024, Streams: []Stream{{

@@ -65,7 +65,11 @@ func Predict(c Case) *results.Prediction {
 	for _, pace := range tried {
 		in := p.input(pace)
 		for _, shift := range p.shifts(in) {
-			ranges = append(ranges, occupancy.Simulate(shifted(in, shift)))
+			in := shifted(in, shift)
+			if together, ok := p.together(in); ok {
+				ranges = append(ranges, occupancy.Simulate(together))
+			}
+			ranges = append(ranges, occupancy.Simulate(in))
 		}
 	}
 	ports := int64(0)
@@ -133,6 +137,49 @@ func shifted(in occupancy.Input, seconds float64) occupancy.Input {
 		in.Changes[i].At += seconds
 	}
 	return in
+}
+
+// meets reports whether two parts share so much of their tuples, or more.
+func (one part) meets(other part, least wiring.Sharing) bool {
+	alike := one.port == other.port && one.ports == other.ports
+	return one.a.Name != other.a.Name && one.a.Shares(other.a) >= least &&
+		(alike || least < wiring.All)
+}
+
+// walks sets the walks of the streams whose tuples other streams have too, as much as least or
+// more, and reports whether any do.
+func (p *prediction) walks(streams []occupancy.Stream, least wiring.Sharing) (any bool) {
+	n := 0
+	for i, one := range p.parts {
+		for j, other := range p.parts[:i] {
+			if !one.meets(other, least) {
+				continue
+			}
+			if streams[j].Walk == 0 {
+				n++
+				streams[j].Walk = n
+			}
+			streams[i].Walk, any = streams[j].Walk, true
+			break
+		}
+	}
+	return any
+}
+
+// together returns the simulation in which streams that share some of their tuples come to the same
+// ones as often as they can; false where none share only some. It is the other end of what the
+// order of the tuples decides.
+func (p *prediction) together(in occupancy.Input) (occupancy.Input, bool) {
+	some := slices.ContainsFunc(p.parts, func(one part) bool {
+		return slices.ContainsFunc(p.parts, func(other part) bool {
+			return one.meets(other, wiring.Some) && !one.meets(other, wiring.All)
+		})
+	})
+	if !some {
+		return in, false
+	}
+	in.Streams = slices.Clone(in.Streams)
+	return in, p.walks(in.Streams, wiring.Some)
 }
 
 // newPrediction finds the tracked parts of the workload, those that an action may track too.
@@ -239,6 +286,7 @@ func (p *prediction) input(pace float64) occupancy.Input {
 		in.Until = max(in.Until, end)
 		in.Streams = append(in.Streams, stream)
 	}
+	p.walks(in.Streams, wiring.All)
 	in.Until = max(in.Until, time.Duration(p.Scenario.Phases.Total()).Seconds()) + watched
 	in.Changes = p.changes(&in)
 	in.Pools = p.pools.sizes

@@ -173,6 +173,32 @@ func TestPredict_NAT(t *testing.T) {
 	}
 }
 
+// TestPredict_SharedTuples has entries of a workload that name the same source ports: one entry of
+// the table stands for a flow of each. Where they share only some, the order decides how many.
+func TestPredict_SharedTuples(t *testing.T) {
+	load := func(name, ports, start string) string {
+		return "{generator: udp, name: " + name + ", flows: 100, rate: 50/s, silent: true, " +
+			"ports: 514, source-ports: " + ports + ", start: " + start + "}"
+	}
+	for _, tc := range []struct {
+		name, workload  string
+		peak, low, high int64
+	}{
+		{"the same", load("a", "5000-5099", "0s") + ", " + load("b", "5000-5099", "3s"),
+			100, 100, 100},
+		{"half of them", load("a", "5000-5099", "0s") + ", " + load("b", "5050-5149", "3s"),
+			200, 100, 200},
+		{"none", load("a", "5000-5099", "0s") + ", " + load("b", "5100-5199", "3s"),
+			200, 200, 200},
+	} {
+		p := predicted(t, tc.workload, "")
+		if p.Peak != tc.peak || p.PeakLow != tc.low || p.PeakHigh != tc.high {
+			t.Errorf("%s: a peak of %d, %d to %d; want %d, %d to %d", tc.name, p.Peak, p.PeakLow,
+				p.PeakHigh, tc.peak, tc.low, tc.high)
+		}
+	}
+}
+
 // TestPredict_RefusedFlows: packets that a rule refuses need room in the table before they meet it,
 // with their repetitions, also where the rule would answer; not those refused before tracking.
 func TestPredict_RefusedFlows(t *testing.T) {

@@ -77,6 +77,62 @@ func (a Assignment) meets(other Assignment) bool {
 		a.Spec.Target == other.Spec.Target && slices.ContainsFunc(a.Spec.Ports, both)
 }
 
+// Sharing tells how much of their tuples two assignments share.
+type Sharing int
+
+// The amounts. Those that share all walk through them in one order, since a run has one seed.
+const (
+	Apart Sharing = iota
+	Some
+	All
+)
+
+// Shares reports how much of its tuples an assignment shares with another one. Only entries that
+// name their source ports share any.
+func (a Assignment) Shares(other Assignment) Sharing {
+	x, y := a.Spec, other.Spec
+	if a.Node != other.Node || a.Transport() != other.Transport() || x.Target != y.Target ||
+		x.SourcePorts == "" || y.SourcePorts == "" {
+		return Apart
+	}
+	if x.Sources == y.Sources && x.SourcePorts == y.SourcePorts && slices.Equal(x.Ports, y.Ports) &&
+		x.Zipf == y.Zipf {
+		return All
+	}
+	overlap := func(x, y []uint16) bool {
+		return len(x)+len(y) == 0 ||
+			slices.ContainsFunc(x, func(port uint16) bool { return slices.Contains(y, port) })
+	}
+	from, errFrom := tuples.ParsePorts(x.SourcePorts)
+	others, errOthers := tuples.ParsePorts(y.SourcePorts)
+	if errFrom != nil || errOthers != nil || !overlap(x.Ports, y.Ports) ||
+		!overlap(from, others) || !overlapping(x.Sources, y.Sources) {
+		return Apart
+	}
+	return Some
+}
+
+// overlapping reports whether two sets of sources have an address in common; an empty one is the
+// node's own address.
+func overlapping(x, y string) bool {
+	if x == y || x == "" || y == "" {
+		return x == y
+	}
+	a, errA := tuples.ParseAddresses(x)
+	b, errB := tuples.ParseAddresses(y)
+	if errA != nil || errB != nil {
+		return false
+	}
+	for first, last := range a.Ranges() {
+		for from, to := range b.Ranges() {
+			if !last.Less(from) && !to.Less(first) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // keepApart gives each of the entries that would collide a part of their shared source ports. All
 // entries walk through the ports in the same order, so that those of the same rate would be on the
 // same port at the same time: of two datagram sockets there the kernel gives one the answers to
