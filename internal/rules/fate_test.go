@@ -33,6 +33,60 @@ var (
 	}
 )
 
+// TestFate_OfEchoes follows pings and their answers through rules about kinds of messages.
+func TestFate_OfEchoes(t *testing.T) {
+	six := rules.Flow{Family: rules.IPv6, Protocol: "icmpv6", Through: true}
+	four := rules.Flow{Family: rules.IPv4, Protocol: "icmp"}
+	raw := func(match string) rules.Texts {
+		return rules.Texts{IPv6: "*raw\n-A PREROUTING -p ipv6-icmp " + match + " -j DROP\n" +
+			"-A PREROUTING -p ipv6-icmp -j CT --notrack\nCOMMIT"}
+	}
+	input := func(match string) rules.Texts {
+		return rules.Texts{IPv4: "*filter\n-A INPUT -p icmp " + match + " -j DROP\nCOMMIT"}
+	}
+	nft := func(rule string) rules.Texts {
+		return rules.Texts{NFT: "table inet x { chain c { type filter hook prerouting priority " +
+			"raw; " + rule + "; notrack; }; }"}
+	}
+	const exempt, dropped, either = "untracked yes", "refused yes",
+		"untracked maybe; refused maybe"
+	for name, test := range map[string]struct {
+		texts       rules.Texts
+		flow        rules.Flow
+		there, back string
+	}{
+		"replies":        {raw("--icmpv6-type echo-reply"), six, exempt, dropped},
+		"by number":      {raw("-m icmp6 --icmpv6-type 129/0"), six, exempt, dropped},
+		"requests":       {raw("--icmpv6-type echo-request"), six, dropped, exempt},
+		"all but those":  {raw("! --icmpv6-type 128"), six, exempt, dropped},
+		"another code":   {raw("--icmpv6-type 129/1"), six, exempt, exempt},
+		"other messages": {raw("--icmpv6-type packet-too-big"), six, exempt, exempt},
+		"four":           {input("--icmp-type 0"), four, "", ""},
+		"four, requests": {input("--icmp-type echo-req"), four, dropped, ""},
+		"any":            {input("--icmp-type any"), four, dropped, ""},
+		"nft":            {nft("icmpv6 type echo-reply drop"), six, exempt, dropped},
+		"nft, set": {
+			nft("icmpv6 type { nd-redirect, echo-request } drop"), six, dropped, exempt,
+		},
+		"nft, map": {
+			nft("icmpv6 type vmap { echo-reply : drop, nd-redirect : accept }"), six, exempt,
+			dropped,
+		},
+		"nft, of IPv4": {nft("icmp type echo-reply drop"), six, exempt, exempt},
+		"nft, a range": {nft("icmpv6 type 100-200 drop"), six, either, either},
+	} {
+		there, back := rules.Read(test.texts).Directions(test.flow)
+		for _, way := range []struct {
+			fate rules.Fate
+			want string
+		}{{there, test.there}, {back, test.back}} {
+			if got, _, _ := strings.Cut(words(way.fate), " by "); got != way.want {
+				t.Errorf("%s: %q, want %q", name, got, way.want)
+			}
+		}
+	}
+}
+
 // TestFate_OfIptables follows a connection to port 80 through rules of iptables.
 func TestFate_OfIptables(t *testing.T) {
 	const drops = "*filter\n:INPUT DROP [0:0]\n"

@@ -41,8 +41,43 @@ func (w *walker) fit(t *Table, r *Rule) Fit {
 		r.either.fit(func(given string) Fit {
 			return max(t.element(given, port), t.element(given, clientPort))
 		}),
+		r.kinds.fit(func(given string) Fit { return t.element(given, f.message) }),
 		r.States.fit(w.state))
 }
+
+// message judges a kind of ICMP messages that a rule names, as echo-request, 8 or 8/0: a flow of
+// ICMP is an echo request, and its answer an echo reply, both of code 0. Other names are those of
+// other messages.
+func (f Flow) message(given string) Fit {
+	numbers, echoes := echoNumbers[f.Protocol]
+	if !echoes {
+		return Never
+	}
+	own := 0
+	if f.Reply {
+		own = 1
+	}
+	kind, code, coded := strings.Cut(strings.ToLower(given), "/")
+	named := slices.ContainsFunc(echoNames[own], func(name string) bool {
+		return strings.HasPrefix(name, kind) // iptables takes names cut short
+	})
+	switch number, err := strconv.ParseUint(kind, 0, 8); {
+	case kind == "any", err == nil && number == 255 && f.Protocol == "icmp":
+		return Surely
+	case named || err == nil && number == numbers[own]:
+		return sure(!coded || code == "0")
+	case err == nil || kind != "" && 'a' <= kind[0] && kind[0] <= 'z':
+		return Never
+	default: // a range, or a variable
+		return Maybe
+	}
+}
+
+// echoNumbers and echoNames are the types of echo requests and of echo replies.
+var (
+	echoNumbers = map[string][2]uint64{"icmp": {8, 0}, "icmpv6": {128, 129}}
+	echoNames   = [2][]string{{"echo-request", "ping"}, {"echo-reply", "pong"}}
+)
 
 // within returns how to judge an address, or a network, that a rule names: whether it holds one of
 // the flow's addresses.

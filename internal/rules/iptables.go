@@ -469,7 +469,7 @@ func (r *Rule) option(o option) {
 	}
 	// Of a connection's entry, --ctstate alone is read.
 	r.other = r.other || o.name != "ctstate" && strings.HasPrefix(o.name, "ct") ||
-		strings.HasPrefix(o.name, "icmp") || slices.Contains(setOptions, o.name)
+		slices.Contains(setOptions, o.name)
 	r.remarks = r.remarks || o.name == "restore-mark"
 	// iptables-save writes --syn as the flags that it stands for.
 	syn := o.name == "syn" || o.name == "tcp-flags" && texts(o.values) == texts(synFlags)
@@ -502,6 +502,8 @@ func (r *Rule) option(o option) {
 		r.Sources = values
 	case "ports", "port":
 		r.either = values
+	case "icmp-type", "icmpv6-type":
+		r.kinds = values
 	case "state", "ctstate":
 		for i, state := range values.List {
 			values.List[i] = strings.ToUpper(state)

@@ -85,7 +85,7 @@ var (
 	readKeys = []string{
 		"tcp dport", "tcp sport", "udp dport", "udp sport", "th dport", "th sport", "ip protocol",
 		"ip6 nexthdr", "ip daddr", "ip6 daddr", "ip saddr", "ip6 saddr", "meta l4proto",
-		"meta protocol", "meta nfproto", "ct state",
+		"meta protocol", "meta nfproto", "ct state", "icmp type", "icmpv6 type",
 	}
 )
 
@@ -121,6 +121,8 @@ func (r *nftRule) field(i int) *Values {
 		return &r.Sources
 	case next == "state":
 		return &r.States
+	case next == "type":
+		return &r.kinds
 	case next == "daddr":
 		return &r.targets
 	case next == "saddr":

@@ -173,6 +173,10 @@ func (r *nftRule) note(i int) {
 		}
 	case "nfproto":
 		r.families = r.values(i + 1)
+	case "type":
+		if before := r.at(i - 1); before == "icmp" || before == "icmpv6" {
+			r.kinds = r.values(i + 1)
+		}
 	case "ip", "ip6":
 		if r.families.Any() {
 			r.families.List = []string{w.Text}

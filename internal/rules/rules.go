@@ -138,6 +138,7 @@ type Rule struct {
 	notSYN  bool   // it leaves out the first packets of TCP, as ! --syn
 
 	either  Values   // ports of the source or of the destination
+	kinds   Values   // of messages of ICMP, as echo-request, 8 or 8/0
 	other   bool     // it has conditions beside those in the fields
 	leaves  bool     // its jump does not come back (goto)
 	opaque  bool     // it may end the way of a packet in a way that the fields do not tell

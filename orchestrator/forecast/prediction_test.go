@@ -285,6 +285,10 @@ func TestPredictByFamily(t *testing.T) {
 		{"ICMPv6", "ipv6", "{generator: icmp, flows: 500, rate: 100/s}", `rules6: "*raw\n-A ` +
 			`PREROUTING -p icmpv6 -j CT --notrack\n-A OUTPUT -p icmpv6 -j CT --notrack\nCOMMIT"`,
 			0},
+		{"ICMPv6, exempt behind a rule about answers", "ipv6",
+			"{generator: icmp, flows: 500, rate: 100/s}", `rules6: "*raw\n-A PREROUTING ` +
+				`-p icmpv6 --icmpv6-type echo-reply -j DROP\n-A PREROUTING -p icmpv6 -j CT ` +
+				`--notrack\nCOMMIT"`, 0},
 	} {
 		if p := predictedIn(t, "families: ["+tc.families+"]", tc.load, tc.dut); p.Peak != tc.peak {
 			t.Errorf("%s: a peak of %d, want %d", tc.name, p.Peak, tc.peak)
