@@ -222,6 +222,28 @@ func TestAction_Run(t *testing.T) {
 	}
 }
 
+// TestAction_Shards performs the step for each part of a run, as the jobs of a matrix do, and merges
+// what they keep.
+func TestAction_Shards(t *testing.T) {
+	needsLab(t)
+	j := measuringJob(t)
+	for _, name := range []string{"1", "2"} {
+		o := j.step(t, "run", map[string]string{
+			"experiment": "web.yaml", "name": "shard-" + name, "driver": "netns", "trials": "2",
+			"shard": name + "/2",
+		})
+		if o.status != statusOK || j.output["run"] != "runs/shard-"+name {
+			t.Fatalf("exit status %d, outputs %v\n%s\n%s", o.status, j.output, o.stdout, o.stderr)
+		}
+	}
+	folder := func(name string) string { return filepath.Join(j.workspace, name) }
+	o := ctload(t, time.Minute, "merge", folder("runs/shard-1"), folder("runs/shard-2"), "--out",
+		folder("whole"))
+	if run := decode(t, j.read(t, "whole/run.json")); o.status != statusOK || trialsOf(run) != 2 {
+		t.Errorf("exit status %d, %d trials\n%s\n%s", o.status, trialsOf(run), o.stdout, o.stderr)
+	}
+}
+
 // TestAction_Invalid performs the step on a run that is INVALID whatever the host does: the step
 // keeps it, and fails.
 func TestAction_Invalid(t *testing.T) {
