@@ -21,6 +21,7 @@ import (
 type claim struct {
 	Claim, Said, Verdict, Experiment, Why string
 	Asserts                               map[string][]string // by scenario
+	Figures                               map[string][]string // likewise, measured beside
 }
 
 const claimsHead = `# Claims about connection tracking
@@ -56,10 +57,20 @@ func claimsPage(t *testing.T, list []claim) string {
 					actualOf(t, run, name, expression))
 			}
 		}
+		for _, name := range slices.Sorted(maps.Keys(c.Figures)) {
+			for _, path := range c.Figures[name] {
+				fmt.Fprintf(&b, "| %s | – (`%s`) | %s |\n", name, path,
+					figure(results.FigureAt(path), results.Figure)(
+						slices.Collect(run.Scenario(name).ValidTrials())))
+			}
+		}
+		redo := c.Experiment
+		if e.Driver != "libvirt" {
+			redo += " --driver " + e.Driver
+		}
 		fmt.Fprintf(&b, "\nKernel %s, %s, %s ([run](runs/%s.json)). Again:\n\n"+
-			"    ctload run %[4]s\n", e.Kernel,
-			strings.TrimSpace(e.Driver+" "+e.Accelerator), count(trialsOf(run), "trial"),
-			c.Experiment)
+			"    ctload run %s\n", e.Kernel, strings.TrimSpace(e.Driver+" "+e.Accelerator),
+			count(trialsOf(run), "trial"), c.Experiment, redo)
 	}
 	return b.String()
 }
