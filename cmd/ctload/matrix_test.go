@@ -221,7 +221,7 @@ func kernelTable(t *testing.T, b *bytes.Buffer, e *scenarios.Experiment, load, k
 		}
 		fmt.Fprintf(b, " %s |\n", limitOf(limits, cure))
 	}
-	env, trials := run.Environment, trialsOf(&run)
+	env, trials := run.Environment, run.Planned/len(run.Scenarios)
 	fmt.Fprintf(b, "\nKernel %s, %s, %s of each cure\n([run](runs/%s.json)). Again:\n\n"+
 		"%s --trials %d\n", env.Kernel, strings.TrimSpace(env.Driver+" "+env.Accelerator),
 		count(trials, "trial"), file, redo, trials)
