@@ -41,7 +41,8 @@ const loadsHead = `# Loads, cures and kernels
 
 Five loads on a router, each with every cure that makes sense for it, on each kernel. The
 experiments are in [loads/](loads), the runs in [runs/](runs), and a test makes this page of both:
-no figure is typed by hand. ` + "`make results`" + ` measures them, in shards where there are several
+no figure is typed by hand. ` + "`make results`" +
+	` measures them, in shards where there are several
 hosts, and ` + "`make results-merge`" + ` joins the shards and writes this page.
 
 A figure of several trials is the median, with the lowest and the highest one in parentheses.
