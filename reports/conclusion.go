@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mattn/go-runewidth"
@@ -37,8 +38,11 @@ func answerOf(run *results.Run) answer {
 	after := func(label string, texts ...string) { a.After = appendPoint(a.After, label, texts) }
 	before("Broke", broke(run, a.Conclusion)...)
 	label := "Change"
-	if len(a.Fixes) > 0 {
+	switch fixed := func(f results.Fix) bool { return f.Fixed }; {
+	case slices.ContainsFunc(a.Fixes, fixed):
 		label = "Fix"
+	case len(a.Fixes) > 0:
+		label = "Best"
 	}
 	before(label, a.Answer)
 	if a.Cost != "" {
@@ -111,8 +115,9 @@ func ranks(c results.Conclusion) [][]string {
 	return list
 }
 
-// fewCommands is the number of lines to apply that a terminal shows without being asked.
-const fewCommands = 12
+// firstScreen is the number of lines that every terminal shows: the lines to apply are among them
+// unless there are more.
+const firstScreen = 24
 
 // write writes the answer for a terminal. The commands begin at the left margin, so that a
 // here-document can be pasted; their notes are comments of the shell.
@@ -148,7 +153,7 @@ func (a answer) writeSteps(b *bytes.Buffer, width int, all bool) {
 		return
 	}
 	fmt.Fprintf(b, "Apply    %s:\n", a.Scenario)
-	left := fewCommands
+	left := firstScreen - bytes.Count(b.Bytes(), []byte{'\n'})
 	for _, s := range a.Steps {
 		var note bytes.Buffer
 		paragraph(&note, "# ", s.Note, width)

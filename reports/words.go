@@ -290,7 +290,7 @@ func footnotes(run *results.Run, list []row) []string {
 	})
 	texts = slices.Concat(texts, remarks, uncounted, run.BaselineNotes)
 	if note := run.Environment.AcceleratorNote; note != "" {
-		add("why %s: %s", run.Environment.Accelerator, note)
+		add("the accelerator is %s, since %s", run.Environment.Accelerator, note)
 	}
 	return texts
 }

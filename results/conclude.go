@@ -3,7 +3,9 @@ package results
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -64,10 +66,11 @@ type Fix struct {
 // Without actions it is the scenario that met all its thresholds, or without any stayed clean, with
 // the smallest change from the first one. A change is smaller when it leaves traffic tracked, then
 // when it changes fewer settings, then with a smaller table. A scenario with another load than the
-// first is no choice.
+// first is no choice; a client that waits longer makes no other load.
 //
 // With actions it ranks the scenarios: those that healed in all trials before others, then by the
 // connections that broke, by whether the fix takes something from the DUT, and by the time to heal.
+// Where all actions are faults, the first of them is the answer.
 func Conclude(run *Run) Conclusion {
 	c := Conclusion{Broke: breakages(run), Sure: certainty(run), Unwatched: unwatched(run)}
 	switch {
@@ -93,14 +96,19 @@ func breakages(run *Run) (list []Breakage) {
 // choose fills the answer of a run without actions.
 func (c *Conclusion) choose(run *Run) {
 	first, chosen := &run.Scenarios[0], best(run)
-	switch chosen {
-	case nil:
-		which := ""
-		if slices.ContainsFunc(run.Scenarios, func(s Scenario) bool { return s.Workload != nil }) {
-			which = " with the load of " + first.Name
-		}
+	which, others := "", cleanElsewhere(run)
+	if slices.ContainsFunc(run.Scenarios, func(s Scenario) bool { return !run.sameLoad(&s) }) {
+		which = " with the load of " + first.Name
+	}
+	switch {
+	case chosen == nil:
 		c.Answer = "No scenario" + which + " met its thresholds or, without any, stayed clean."
-	case first:
+	case chosen == first && first.Worst() != Clean:
+		// Its thresholds assert the fault, or allow it.
+		c.Answer = "No scenario" + which + " stayed clean, although " + first.Name +
+			" met all its thresholds."
+		chosen = nil
+	case chosen == first:
 		c.Answer = fmt.Sprintf("No change is needed: %s %s.", first.Name, achievement(first))
 	default:
 		c.Answer = fmt.Sprintf("%s is the smallest change that %s: %s.", chosen.Name,
@@ -110,33 +118,79 @@ func (c *Conclusion) choose(run *Run) {
 	}
 	if chosen != nil {
 		c.Scenario, c.Full = chosen.Name, inFull(chosen.Configuration)
+	} else if len(others) > 0 {
+		c.Answer += " Clean with another load: " + strings.Join(others, ", ") + "."
 	}
+}
+
+// cleanElsewhere returns the names of the scenarios that stayed clean under another load than that
+// of the first one.
+func cleanElsewhere(run *Run) (names []string) {
+	for i := range run.Scenarios {
+		s := &run.Scenarios[i]
+		if s.Valid() > 0 && s.Worst() == Clean && !run.sameLoad(s) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// sameLoad reports whether a scenario has the load of the first one, however long a client waits
+// for its answers.
+func (r *Run) sameLoad(s *Scenario) bool {
+	unlike := func(a, b Settings) bool {
+		a, b = maps.Clone(a), maps.Clone(b)
+		delete(a, "timeout")
+		delete(b, "timeout")
+		return !reflect.DeepEqual(a, b)
+	}
+	if s.Workload == nil {
+		return true
+	}
+	return len(s.Workload) == len(r.Workload) && !slices.ContainsFunc(s.Workload,
+		func(e Settings) bool {
+			named := func(o Settings) bool { return o.word("name") == e.word("name") }
+			i := slices.IndexFunc(r.Workload, named)
+			return i < 0 || unlike(r.Workload[i], e)
+		})
 }
 
 // best returns the scenario to apply; nil without one.
 func best(run *Run) *Scenario {
-	var met, clean []*Scenario
+	met := map[Verdict][]*Scenario{}
+	var all []*Scenario
 	for i := range run.Scenarios {
-		if s := &run.Scenarios[i]; meets(s) && s.Workload == nil {
-			met = append(met, s)
-			if s.Worst() == Clean {
-				clean = append(clean, s)
-			}
+		if s := &run.Scenarios[i]; meets(s) && run.sameLoad(s) {
+			met[s.Worst()] = append(met[s.Worst()], s)
+			all = append(all, s)
 		}
 	}
-	// Thresholds may assert a fault: where some scenario is clean, only a clean one is a cure.
-	if len(clean) > 0 {
-		met = clean
+	return smallest(&run.Scenarios[0], cures(&run.Scenarios[0], met, all))
+}
+
+// cures returns the scenarios to choose from, of those that met their thresholds. Thresholds may
+// assert a fault: where some scenario is clean, only a clean one is a cure. Where none is, a scenario
+// whose failures are not of tracking cures a first one whose failures are.
+func cures(first *Scenario, met map[Verdict][]*Scenario, all []*Scenario) []*Scenario {
+	switch {
+	case len(met[Clean]) > 0:
+		return met[Clean]
+	case len(met[NotConntrack]) > 0 && first.Worst() != NotConntrack:
+		return met[NotConntrack]
 	}
+	return all
+}
+
+// smallest returns the scenario with the smallest change from the first; nil without any.
+func smallest(first *Scenario, met []*Scenario) *Scenario {
 	if len(met) == 0 {
 		return nil
 	}
-	first := &run.Scenarios[0]
 	if met[0] == first {
 		return first
 	}
 	return slices.MinFunc(met, func(a, b *Scenario) int {
-		return cmp.Or(falseFirst(a.exempts(), b.exempts()),
+		return cmp.Or(falseFirst(a.untracks(), b.untracks()),
 			cmp.Compare(len(changes(first, a)), len(changes(first, b))),
 			cmp.Compare(tableBytes(a), tableBytes(b)))
 	})
@@ -190,6 +244,7 @@ func (c *Conclusion) rank(run *Run) {
 	c.Fixes = slices.Concat(fixes, others)
 	real := slices.IndexFunc(fixes, func(f Fix) bool { return f.Fixed })
 	if real < 0 {
+		c.compareFaults(run, fixes)
 		return
 	}
 	chosen := fixes[real]
@@ -203,6 +258,29 @@ func (c *Conclusion) rank(run *Run) {
 		chosen.BrokenWords())
 	c.Cost = cmp.Or(chosen.GivesUp, costs(&run.Scenarios[0], s))
 	c.Steps = stepsOf(s.Actions)
+}
+
+// compareFaults fills the answer of a run whose actions are faults alone: the scenario that they hurt
+// least, of the ranked ones.
+func (c *Conclusion) compareFaults(run *Run, ranked []Fix) {
+	if len(ranked) < 2 {
+		return
+	}
+	least, most := ranked[0], ranked[len(ranked)-1]
+	outcome := least.HealWords() + ", " + least.BrokenWords()
+	whole := func(f Fix) bool { return f.Healed == f.Trials }
+	if whole(least) == whole(most) && least.Broken == most.Broken &&
+		most.Seconds <= 2*least.Seconds {
+		c.Answer = fmt.Sprintf("The faults hurt all scenarios alike; %s: %s.", least.Scenario,
+			outcome)
+		return
+	}
+	c.Answer = fmt.Sprintf("The faults hurt %s least: %s.", least.Scenario, outcome)
+	first, s := &run.Scenarios[0], run.Scenario(least.Scenario)
+	if s != first && reflect.DeepEqual(s.Actions, first.Actions) {
+		c.Scenario, c.Cost = s.Name, costs(first, s)
+		c.Steps = stepsBetween(first.Configuration, s.Configuration)
+	}
 }
 
 // fixOf returns how a scenario healed; false where its trials have no steady state.

@@ -35,6 +35,21 @@ func TestConclude_SmallestChange(t *testing.T) {
 	exempt.Trials[0].Rules = notrackCount(1)
 	kinder := scenario("keep-alive", Clean, small, conf{})
 	kinder.Workload = Asked{{"generator": "http", "keep-alive": true}}
+	removed := scenario("module-removed", Clean, kernels.Size{}, Configuration{Rules: "*filter"})
+	removed.Trials[0].Tracking = &Tracking{IPv4: trackingNo, IPv6: trackingNo, Source: "absent"}
+	summed := exempt
+	summed.Summary = "port 80 is not tracked"
+	with := func(s Scenario, load Asked) Scenario {
+		s.Workload = load
+		return s
+	}
+	asked := func(timeout string, more ...string) Asked {
+		e := Settings{"generator": "http", "name": "http", "timeout": timeout}
+		for _, key := range more {
+			e[key] = "5/s"
+		}
+		return Asked{e}
+	}
 	for _, test := range []struct {
 		name  string
 		run   Run
@@ -61,6 +76,10 @@ func TestConclude_SmallestChange(t *testing.T) {
 			[]string{"raw-notrack", "other rules", "NAT cannot translate it"},
 		},
 		{
+			"rules with a summary", Run{Scenarios: []Scenario{baseline, summed}},
+			[]string{"raw-notrack is the smallest change", "other rules (port 80 is not tracked)."},
+		},
+		{
 			"another load",
 			Run{Scenarios: []Scenario{baseline, kinder}},
 			[]string{"No scenario with the load of baseline met"},
@@ -70,9 +89,45 @@ func TestConclude_SmallestChange(t *testing.T) {
 			[]string{"raised-max", "nf_conntrack_max = 262144, 65,536 buckets"},
 		},
 		{
+			"a client that waits longer",
+			Run{Workload: asked("10s"), Scenarios: []Scenario{
+				with(scenario("baseline", TableFull, small, conf{}, Outcome{Passed: true}), nil),
+				with(raised, asked("60s")),
+			}},
+			[]string{"raised-max is the smallest change that carried the load cleanly"},
+		},
+		{
+			"a fault that its thresholds assert",
+			Run{Workload: asked("10s"), Scenarios: []Scenario{
+				scenario("slow", TableFull, small, conf{}, Outcome{Passed: true}),
+				with(scenario("passing", Clean, small, conf{}), asked("10s", "rate")),
+			}},
+			[]string{
+				"No scenario with the load of slow stayed clean, although slow met all its " +
+					"thresholds. Clean with another load: passing.",
+			},
+		},
+		{
+			"what still fails is not of tracking",
+			Run{Scenarios: []Scenario{
+				scenario("baseline", Evicting, small, conf{}, Outcome{Passed: true}),
+				scenario("larger", NotConntrack, kernels.Size{Max: 8192, Buckets: 8192},
+					conf{Buckets: 8192}, Outcome{Passed: true}),
+			}},
+			[]string{"larger is the smallest change that met all thresholds: 8192 buckets."},
+		},
+		{
+			"a machine that tracks nothing", Run{Scenarios: []Scenario{baseline, removed, raised}},
+			[]string{"raised-max is the smallest change"},
+		},
+		{
+			"a machine that tracks nothing alone", Run{Scenarios: []Scenario{baseline, removed}},
+			[]string{"module-removed is the smallest change", "no connection has state"},
+		},
+		{
 			"other modules",
 			Run{Scenarios: []Scenario{baseline, scenario("no-helper", Clean, small, conf{})}},
-			[]string{"no-helper", "other modules", "nothing that was measured"},
+			[]string{"no-helper", "other modules", "none that was measured"},
 		},
 		{
 			"a failed threshold",
@@ -111,8 +166,47 @@ func TestConclude_Cure(t *testing.T) {
 		t.Errorf("it applies %q, want the cure", got)
 	}
 	run.Scenarios[1].Trials = trial(TableFull)
-	if got := Conclude(run).Scenario; got != "fault" {
-		t.Errorf("%q: without a clean one, want the first that met its thresholds", got)
+	if c := Conclude(run); c.Scenario != "" || !strings.Contains(c.Answer, "although fault met") {
+		t.Errorf("without a clean one it applies %q: %s", c.Scenario, c.Answer)
+	}
+}
+
+// TestConclude_Faults: where all actions are faults, the answer is the scenario that they hurt
+// least, with the lines that make it where it differs in its configuration alone.
+func TestConclude_Faults(t *testing.T) {
+	hurt := func(name string, broken int64, c Configuration) Scenario {
+		s := fixed(name, "pause", broken, 0.5)
+		s.Actions, s.Configuration = Asked{{"action": "pause"}}, c
+		s.Trials[0].Actions[0].Fix = false
+		return s
+	}
+	loose := Configuration{Sysctl: map[string]string{"net.netfilter.nf_conntrack_tcp_loose": "1"}}
+	strict := hurt("strict", 50, Configuration{})
+	for _, test := range []struct {
+		run      []Scenario
+		words    string
+		scenario string
+	}{
+		{[]Scenario{strict}, "", ""},
+		{
+			[]Scenario{strict, hurt("loose", 0, loose)},
+			"The faults hurt loose least: healed in 0.50 s, no connection broke.", "loose",
+		},
+		{
+			[]Scenario{hurt("loose", 0, loose), strict},
+			"The faults hurt loose least: healed in 0.50 s, no connection broke.", "",
+		},
+		{
+			[]Scenario{hurt("a", 0, loose), hurt("b", 0, Configuration{})},
+			"The faults hurt all scenarios alike; a: healed in 0.50 s, no connection broke.", "",
+		},
+	} {
+		c := Conclude(&Run{Scenarios: test.run})
+		if c.Answer != test.words || c.Scenario != test.scenario ||
+			(len(c.Steps) > 0) != (test.scenario != "") {
+			t.Errorf("%q, %q, %d steps; want %q, %q", c.Answer, c.Scenario, len(c.Steps),
+				test.words, test.scenario)
+		}
 	}
 }
 

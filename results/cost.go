@@ -23,6 +23,10 @@ func changes(first, s *Scenario) []string {
 			list.add("%s left at its default", strings.TrimPrefix(name, "net.netfilter."))
 		}
 	}
+	rules := "other rules"
+	if s.Summary != "" { // only its author's words say what they do
+		rules += " (" + s.Summary + ")"
+	}
 	buckets := "the kernel's own"
 	if b.Buckets > 0 {
 		buckets = Count(int64(b.Buckets))
@@ -32,7 +36,7 @@ func changes(first, s *Scenario) []string {
 		words   string
 	}{
 		{a.Buckets != b.Buckets, buckets + " buckets"},
-		{a.RulesText() != b.RulesText(), "other rules"},
+		{a.RulesText() != b.RulesText(), rules},
 		{a.Kernel != b.Kernel, "kernel " + b.Kernel},
 		{a.MemoryBytes != b.MemoryBytes, Bytes(b.MemoryBytes) + " of memory"},
 		{a.VCPUs != b.VCPUs, plural(int64(b.VCPUs), "vCPU")},
@@ -60,13 +64,19 @@ func tableBytes(s *Scenario) int64 {
 const exemptCost = "exempt traffic has no state: stateful rules do not see it, and NAT cannot " +
 	"translate it"
 
+// untrackedCost words the losses of a machine that tracks nothing.
+const untrackedCost = "no connection has state: rules cannot match it, and NAT cannot translate"
+
 // costs words what the change gives up.
 func costs(first, s *Scenario) string {
 	var parts phrases
 	all := tableBytes(s)
-	if more := all - tableBytes(first); s.exempts() && !first.exempts() {
+	switch more := all - tableBytes(first); {
+	case s.exempts() && !first.exempts():
 		parts.add(exemptCost)
-	} else if more > 0 {
+	case s.untracks() && !first.untracks():
+		parts.add(untrackedCost)
+	case more > 0:
 		parts.add("a full table takes %s of kernel memory, %s more", Bytes(all), Bytes(more))
 	}
 	if shortens(first, s) {
@@ -74,7 +84,7 @@ func costs(first, s *Scenario) string {
 			"for new or invalid ones")
 	}
 	if len(parts) == 0 {
-		return "nothing that was measured"
+		return "none that was measured"
 	}
 	return strings.Join(parts, "; ")
 }

@@ -46,13 +46,24 @@ func (s *Scenario) exempts() bool {
 	return false
 }
 
+// untracks reports whether the load of a scenario has no entries: rules took it out of tracking, or
+// nothing at all was tracked.
+func (s *Scenario) untracks() bool {
+	for t := range s.ValidTrials() {
+		if t.Tracking != nil && t.Tracking.nowhere() {
+			return true
+		}
+	}
+	return s.exempts()
+}
+
 // untrackedWords words why no sample held an entry.
 func untrackedWords(t *Trial) string {
 	exempt, _ := exemption(t)
 	switch {
 	case t.Tracking == nil:
 		return "no sample found an entry"
-	case t.Tracking.IPv4 == trackingNo && t.Tracking.IPv6 == trackingNo:
+	case t.Tracking.nowhere():
 		return "nothing was tracked: no rule of the DUT needs connection tracking, so its kernel " +
 			"registers no hook for it"
 	case exempt != "":
@@ -65,3 +76,6 @@ func untrackedWords(t *Trial) string {
 
 // trackingNo is the answer of [Tracking] that nothing is tracked.
 const trackingNo = "no"
+
+// nowhere reports whether the kernel tracks neither family.
+func (t Tracking) nowhere() bool { return t.IPv4 == trackingNo && t.IPv6 == trackingNo }

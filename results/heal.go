@@ -277,16 +277,16 @@ func healWords(t *Trial) string {
 	if a.faultFirst() {
 		from = a.fault.Name
 	}
-	s := fmt.Sprintf("It left its steady state %s s after %s", Figure(*h.SecondsToDeviate), from)
+	s := fmt.Sprintf("The trial left its steady state %s s after %s", Figure(*h.SecondsToDeviate), from)
 	switch {
 	case h.Healed == nil && a.fix != nil:
 		s += fmt.Sprintf(", and %s did not heal it in the time watched", a.fix.Name)
 	case h.Healed == nil:
-		s += " and did not return in the time watched"
+		s += " and did not return to it in the time watched"
 	case *h.SecondsToHeal == 0 && a.fix != nil:
-		s += fmt.Sprintf(" and was back before %s", a.fix.Name)
+		s += fmt.Sprintf(" and returned to it before %s", a.fix.Name)
 	default:
-		s += fmt.Sprintf(" and was back %s s after %s", Figure(*h.SecondsToHeal), since)
+		s += fmt.Sprintf(" and returned to it %s s after %s", Figure(*h.SecondsToHeal), since)
 	}
 	var lost []string
 	if h.Refused > 0 {

@@ -57,7 +57,7 @@ func TestHeal(t *testing.T) {
 		{
 			"a fault, and a fix", 5, 9.5,
 			[]Action{{Name: "full", Begun: at(4)}, {Name: "raise", Fix: true, Begun: at(9)}}, 1.1,
-			0.6, 45, "", "was back 0.60 s after the fix",
+			0.6, 45, "", "returned to it 0.60 s after the fix",
 		},
 		{
 			"a fix that does not help", 5, 100, []Action{{Name: "raise", Fix: true, Begun: at(9)}},
@@ -65,9 +65,9 @@ func TestHeal(t *testing.T) {
 		},
 		{
 			"well before the fix", 5, 7, []Action{{Name: "raise", Fix: true, Begun: at(9)}}, 5.1, 0,
-			20, "", "was back before raise",
+			20, "", "returned to it before raise",
 		},
-		{"nothing is done", 5, 7, nil, 5.1, 2, 20, "", "was back 2.00 s after the deviation"},
+		{"nothing is done", 5, 7, nil, 5.1, 2, 20, "", "returned to it 2.00 s after the deviation"},
 		{
 			"nothing happens", 50, 50, []Action{{Name: "flush", Begun: at(9)}}, math.NaN(), 0, 0,
 			"", "stayed in its steady state",

@@ -82,10 +82,14 @@ func alertWords(t *Trial) string {
 	var parts phrases
 	for i, a := range c.Alerts {
 		if i == 0 || i == len(c.Alerts)-1 {
-			parts.add("at %.0f %% fill %s", a.Share*100, alertTime(a))
+			would := ""
+			if i == 0 {
+				would = " fill would have fired"
+			}
+			parts.add("at %.0f %%%s %s", a.Share*100, would, alertTime(a))
 		}
 	}
-	s := "An alert would have fired " + list(parts)
+	s := "An alert " + strings.Join(parts, ", one ")
 	if c.Drop == 0 {
 		s += "; one on drops would not have fired"
 	}
@@ -192,9 +196,9 @@ func predictionWords(t *Trial) string {
 	default:
 		parts[0] += fmt.Sprintf(", measured %s (%+.1f %%)", Count(c.Peak), *p.PeakError*100)
 	}
-	measured := "measured never full"
+	measured := "measured: never"
 	if c.SecondsToFull != nil {
-		measured = "measured full" + after(c.SecondsToFull)
+		measured = "measured" + after(c.SecondsToFull)
 	}
 	switch {
 	case p.SecondsToFull != nil || p.FullEarly != nil:
@@ -202,7 +206,7 @@ func predictionWords(t *Trial) string {
 	case c.SecondsToFull != nil && p.Overflow > 0:
 		parts.add("full at an unknown time, %s", measured)
 	case c.SecondsToFull != nil:
-		parts.add("never full, %s", measured)
+		parts.add("never full, but measured full%s", after(c.SecondsToFull))
 	}
 	if p.Rate > 0 && p.Drop+p.DropHigh+c.Drop > 0 {
 		bounds := ""
@@ -249,7 +253,7 @@ func cpuWords(t *Trial) string {
 	if len(parts) == 0 {
 		return ""
 	}
-	return "The DUT's CPUs " + list(parts) + ": that limits rates and times too."
+	return "The DUT's CPUs " + list(parts) + ", which affects rates and times."
 }
 
 // orIdle returns the CPU time, or that of an idle CPU where it was not read.

@@ -33,8 +33,8 @@ func TestInsights(t *testing.T) {
 				Alerts: []Alert{lead(0.75, 5.7, 3.4), lead(0.95, 8.6, 0.5)},
 			}},
 			[]string{
-				"An alert would have fired at 75 % fill 3.40 s before the first " +
-					"drop and at 95 % fill 0.50 s before the first drop.",
+				"An alert at 75 % fill would have fired 3.40 s before the first " +
+					"drop, one at 95 % 0.50 s before the first drop.",
 				"After the load new connections did not become reliable; the table stayed above " +
 					"95 %.",
 			},
@@ -50,9 +50,9 @@ func TestInsights(t *testing.T) {
 				},
 			},
 			[]string{
-				"It left its steady state 3.00 s after the start of the load and was back " +
+				"The trial left its steady state 3.00 s after the start of the load and returned to it " +
 					"0.20 s after the deviation.",
-				"An alert would have fired at 75 % fill 3.40 s before the first " +
+				"An alert at 75 % fill would have fired 3.40 s before the first " +
 					"drop.",
 				"After the load the table was below 95 % after 0 s, and stayed above 10 %.",
 			},
@@ -65,7 +65,7 @@ func TestInsights(t *testing.T) {
 				SecondsToRecover: s(0.1), SecondsToBelow95: s(0), SecondsToBelow10: s(31),
 			}},
 			[]string{
-				"An alert would have fired at 75 % fill 2.00 s into the load; one on drops " +
+				"An alert at 75 % fill would have fired 2.00 s into the load; one on drops " +
 					"would not have fired.",
 				"After the load new connections succeeded again after 0.10 s; the table was " +
 					"below 95 % after 0 s and below 10 % after 31.0 s.",
@@ -83,7 +83,7 @@ func TestInsights(t *testing.T) {
 				Contents: &Contents{Entries: 49, Assured: 49},
 			},
 			[]string{
-				"An alert would have fired at 75 % fill 3.40 s before the first " +
+				"An alert at 75 % fill would have fired 3.40 s before the first " +
 					"drop.",
 				"Within the 2.00 s watched after the load, no new connection failed, in a watch " +
 					"too short to call that reliable; the count stayed above 95 % of max, " +
@@ -99,7 +99,7 @@ func TestInsights(t *testing.T) {
 				SecondsToRecover: s(0), SecondsToBelow95: s(1), SecondsToBelow10: s(2),
 			}},
 			[]string{
-				"An alert would have fired at 75 % fill 3.40 s before the first " +
+				"An alert at 75 % fill would have fired 3.40 s before the first " +
 					"drop.",
 				"After the load no new connection failed; the table was below 95 % after 1.00 s " +
 					"and below 10 % after 2.00 s.",
@@ -131,7 +131,7 @@ func TestInsights(t *testing.T) {
 				},
 			},
 			[]string{
-				"An alert would have fired at 75 % fill 0.20 s after the first " +
+				"An alert at 75 % fill would have fired 0.20 s after the first " +
 					"drop.",
 				"After the load the table was below 95 % after 1.00 s, and stayed above 10 %.",
 			},
@@ -143,7 +143,7 @@ func TestInsights(t *testing.T) {
 				Prediction: &Prediction{Peak: 4000, SecondsToFull: s(8.5), PeakError: s(0.024)},
 			},
 			[]string{
-				"Predicted peak 4000, measured 4096 (+2.4 %); full after 8.50 s, measured full " +
+				"Predicted peak 4000, measured 4096 (+2.4 %); full after 8.50 s, measured " +
 					"after 9.00 s.",
 			},
 		},
@@ -199,7 +199,7 @@ func TestInsights(t *testing.T) {
 				Conntrack:  Conntrack{Max: 100, Peak: 100, SecondsToFull: s(0.5)},
 				Prediction: &Prediction{},
 			},
-			[]string{"Predicted peak 0, measured 100; never full, measured full after 0.50 s."},
+			[]string{"Predicted peak 0, measured 100; never full, but measured full after 0.50 s."},
 		},
 		{
 			"a range",
@@ -211,7 +211,7 @@ func TestInsights(t *testing.T) {
 			},
 			[]string{
 				"Predicted peak 886 (411 to 1000), measured 915 (+3.3 %); full (from 7.00 s, or " +
-					"never), measured never full.",
+					"never), measured: never.",
 			},
 		},
 	} {
@@ -233,20 +233,20 @@ func TestInsights_CPU(t *testing.T) {
 	}{
 		{
 			"a hypervisor of the host", &CPU{Steal: 2, Idle: 8}, 0,
-			"The DUT's CPUs lost 20 % of the time to a hypervisor: that limits rates " +
-				"and times too.",
+			"The DUT's CPUs lost 20 % of the time to a hypervisor, which affects " +
+				"rates and times.",
 		},
 		{"not read", nil, 0, ""},
 		{"idle", &CPU{SoftIRQ: 5, Idle: 5}, 0.01, ""},
 		{
 			"saturated", &CPU{User: 1, SoftIRQ: 8, System: 1}, 0,
-			"The DUT's CPUs were busy 100 % of the time, 80 % of it in softirq: that limits " +
-				"rates and times too.",
+			"The DUT's CPUs were busy 100 % of the time, 80 % of it in softirq, which affects " +
+				"rates and times.",
 		},
 		{
 			"a busy host", &CPU{Idle: 1}, 0.35,
-			"The DUT's CPUs waited 35 % of the load's time for a CPU of the host: that limits " +
-				"rates and times too.",
+			"The DUT's CPUs waited 35 % of the load's time for a CPU of the host, which " +
+				"affects rates and times.",
 		},
 	} {
 		trial := Trial{Verdict: Clean, CPU: test.cpu, LostCPU: test.lost}

@@ -1,14 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/ctload/ctload/internal/hosttest"
-	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -16,30 +13,6 @@ import (
 // canaries are the shipped experiments that always run, besides those that other tests run; make
 // test-long runs all of them.
 var canaries = []string{"stale-dnat"}
-
-// firstScreen checks that 24 lines of 80 columns hold the answer of a run.
-func firstScreen(t *testing.T, run *results.Run) {
-	t.Helper()
-	var b bytes.Buffer
-	if err := reports.Render(&b, "table", run, reports.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(b.String(), "\n")
-	screen := strings.Join(strings.Fields(strings.Join(lines[:min(24, len(lines))], " ")), " ")
-	c := results.Conclude(run)
-	wanted := []string{"Broke", c.Answer, c.Cost}
-	for _, f := range c.Fixes {
-		wanted = append(wanted, f.Scenario)
-	}
-	if len(c.Steps) > 0 {
-		wanted = append(wanted, "Apply "+c.Scenario)
-	}
-	for _, words := range wanted {
-		if !strings.Contains(screen, words) {
-			t.Errorf("%q is not in the first 24 lines:\n%s", words, b.String())
-		}
-	}
-}
 
 // TestLibrary runs shipped experiments: their thresholds hold the claims of their documentation,
 // for the scenarios with the fault as for those with the cure.
