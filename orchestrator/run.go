@@ -15,6 +15,7 @@ import (
 	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/results/events"
 	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/search"
 	"github.com/ctload/ctload/vm"
 )
 
@@ -39,6 +40,9 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 			return nil, err
 		}
 		looking.save, looking.note = r.Folder.SaveSearch, r.remark
+		looking.moved = func(s search.Scenario) {
+			r.emit(events.Event{Kind: events.LimitMoved, Limit: &s})
+		}
 		looking.begin()
 	}
 	run := newRun(r)

@@ -39,6 +39,7 @@ type limitSearch struct {
 	current int            // index in bases
 	report  *search.Report // of what is known
 	save    func(report any) error
+	moved   func(search.Scenario) // tells what is known of a limit
 	note    func(string)
 
 	slot  Slot // of the trial under way; a Number of 0: none
@@ -246,7 +247,11 @@ func (h *limitSearch) observe(run *results.Run) error {
 	h.slot = Slot{}
 	h.conclude()
 	h.note(found.Words(h.report.Search.Confidence))
-	return h.save(h.report)
+	if err := h.save(h.report); err != nil {
+		return err
+	}
+	h.moved(*found)
+	return nil
 }
 
 // conclude writes what is known of the current scenario's limit into the report.

@@ -42,8 +42,8 @@ func acted() *results.Run {
 
 // TestFormatsOfActions: every format tells the actions, how soon the trial healed and what broke.
 func TestFormatsOfActions(t *testing.T) {
-	const sentence = "returned to it 0.30 s after the fix; meanwhile the kernel refused 3616 packets, " +
-		"904 attempts of the load failed and 6 probes were lost; 3 open connections broke"
+	const sentence = "returned to it 0.30 s after the fix; meanwhile the kernel refused 3616 " +
+		"packets, 904 attempts of the load failed and 6 probes were lost; 3 open connections broke"
 	for format, want := range map[string][]string{
 		"table": {
 			"heal", "broken", sentence, "net.netfilter.nf_conntrack_max from 4096 to 65536",

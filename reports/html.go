@@ -23,6 +23,8 @@ import (
 var (
 	//go:embed page/page.html
 	pageHTML string
+	//go:embed page/chart.html
+	chartHTML string
 	//go:embed page/page.css
 	pageCSS string
 	//go:embed page/page.js
@@ -39,8 +41,9 @@ var (
 	uplotCSS string
 )
 
-var page = template.Must(template.New("page").Parse(pageHTML))
+var page = template.Must(template.New("page").Parse(chartHTML + pageHTML))
 
+// pageData fills the page of a run or of a search.
 type pageData struct {
 	Title, Summary, Started, Partial string
 	Live                             string // number of the page of a run that goes on
@@ -51,8 +54,10 @@ type pageData struct {
 	Answer                           answer
 	Ranks                            [][]string
 	Stories                          []pageStory
+	TableTitle, TableNote            string
 	Table, All, Differences          pageTable
-	More                             string // what only All has; empty: nothing
+	Drawings                         []chart // without a script
+	More                             string  // what only All has; empty: nothing
 	Latencies                        []latencyRow
 	HasSeries                        bool
 	Plot                             []plotScenario
@@ -91,16 +96,12 @@ func renderHTML(b *bytes.Buffer, run *results.Run, o Options) error {
 	if err != nil {
 		return err
 	}
-	d := pageData{
-		Title: cmp.Or(run.Experiment, "ctload"), Summary: run.Summary,
-		Styles:  template.CSS(uplotCSS + pageCSS),
-		Library: template.JS(uplotJS), Script: template.JS(bandsJS + exportJS + pageJS),
-		Notes:  slices.Concat(run.Warnings, footnotes(run, list), comparison.notes),
-		Plot:   []plotScenario{},
-		Answer: answerOf(run), Facts: facts(run), Commands: commands(run),
-		Differences: tableOf(comparison.title, comparison.rows, comparison.lines),
-	}
+	d := newPage(cmp.Or(run.Experiment, "ctload"), run.Summary, o)
+	d.Notes = slices.Concat(run.Warnings, footnotes(run, list), comparison.notes)
+	d.Answer, d.Commands = answerOf(run), commands(run)
+	d.Differences = tableOf(comparison.title, comparison.rows, comparison.lines)
 	d.Ranks = ranks(d.Answer.Conclusion)
+	d.TableTitle = "Comparison"
 	main, all := withParts(list, true), withParts(list, false)
 	cells, dropped := choose(layout(main), main, documentWidth)
 	cells, shown := prune(cells, main)
@@ -110,30 +111,48 @@ func renderHTML(b *bytes.Buffer, run *results.Run, o Options) error {
 		cells, shown = prune(cells, all)
 		d.All, d.More = tableOf("", shown, cells), moreWords(dropped, len(all)-len(main))
 	}
+	if o.Live == "" {
+		d.Outcome, d.OutcomeClass = outcomeOf(run)
+		d.Partial = partial(run)
+	}
+	if err := d.measured(run, list, overlaid(run, d.Answer.Scenario), o); err != nil {
+		return err
+	}
+	return page.Execute(b, d)
+}
+
+// newPage returns a page with what all have.
+func newPage(title, summary string, o Options) pageData {
+	d := pageData{
+		Title: title, Summary: summary, Live: o.Live, Plot: []plotScenario{},
+		Styles:  template.CSS(uplotCSS + pageCSS),
+		Library: template.JS(uplotJS), Script: template.JS(bandsJS + exportJS + pageJS),
+	}
+	if d.Live != "" {
+		d.Script += template.JS(liveJS)
+		d.HasSeries = true
+		d.Outcome, d.OutcomeClass = "under way", outcomeOpen
+	}
+	return d
+}
+
+// measured adds how the trials of a run were measured and what each saw, with the curves of the
+// shown scenarios laid over each other.
+func (d *pageData) measured(run *results.Run, list []row, shown []string, o Options) error {
 	source := cmp.Or(o.Series, SeriesSource(noSeries{}))
 	text, err := source.Experiment()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	d.Experiment = strings.TrimSpace(printable.Text(string(text)))
-	d.Outcome, d.OutcomeClass = outcomeOf(run)
+	d.Facts = facts(run)
 	if !run.Started.IsZero() {
 		d.Started = run.Started.Format("2 January 2006, 15:04 MST")
-	}
-	if d.Live = o.Live; d.Live != "" {
-		d.Script += template.JS(liveJS)
-		d.HasSeries = true
-		d.Outcome, d.OutcomeClass = "under way", outcomeOpen
-	} else {
-		d.Partial = partial(run)
 	}
 	for i, t := range tell(list) {
 		d.Stories = append(d.Stories, storyOf(list[i], t))
 	}
-	if err := fillPlot(&d, run, list, source); err != nil {
-		return err
-	}
-	return page.Execute(b, d)
+	return d.fillPlot(run, list, shown, source)
 }
 
 // noSeries stands for a run without a folder.
@@ -203,12 +222,13 @@ func tableOf(title string, list []row, lines []line) pageTable {
 	return t
 }
 
-func fillPlot(data *pageData, run *results.Run, list []row, source SeriesSource) error {
+func (d *pageData) fillPlot(
+	run *results.Run, list []row, shown []string, source SeriesSource,
+) error {
 	trials := 0
 	for _, s := range run.Scenarios {
 		trials += len(s.Trials)
 	}
-	shown := overlaid(run, data.Answer.Scenario)
 	for i := range run.Scenarios {
 		s := &run.Scenarios[i]
 		p := plotScenario{
@@ -224,7 +244,7 @@ func fillPlot(data *pageData, run *results.Run, list []row, source SeriesSource)
 			if err != nil {
 				return fmt.Errorf("reading trial %d of %s: %w", t.Number, s.Name, err)
 			}
-			data.HasSeries = data.HasSeries || len(samples) > 0
+			d.HasSeries = d.HasSeries || len(samples) > 0
 			plot := plotOf(t, samples, probes, pointsPerTrial(trials))
 			for _, phase := range run.Phases {
 				plot.Marks = append(plot.Marks, mark{phase.Start, phase.Name})
@@ -235,13 +255,13 @@ func fillPlot(data *pageData, run *results.Run, list []row, source SeriesSource)
 			p.Trials = append(p.Trials, plot)
 		}
 		if ok {
-			d, err := source.Distributions(&typical)
+			recorded, err := source.Distributions(&typical)
 			if err != nil {
 				return err
 			}
-			p.Entries = data.latenciesOf(s.Name, &typical, d)
+			p.Entries = d.latenciesOf(s.Name, &typical, recorded)
 		}
-		data.Plot = append(data.Plot, p)
+		d.Plot = append(d.Plot, p)
 	}
 	return nil
 }

@@ -53,9 +53,10 @@ func (s sampled) Distributions(t *results.Trial) (map[string]results.Distributio
 	return map[string]results.Distribution{"http": {Connect: bars[:100], Total: bars}}, nil
 }
 
-func TestHTMLGolden(t *testing.T) {
-	// The golden file omits the parts that are files of their own.
-	text := string(render(t, "html", judged(), Options{Series: sampled{20}}))
+// withoutParts takes out of a page the parts that are files of their own.
+func withoutParts(t *testing.T, document []byte) []byte {
+	t.Helper()
+	text := string(document)
 	for name, part := range map[string]string{
 		"uplot.min.js": uplotJS, "bands.js": bandsJS, "export.js": exportJS,
 		"page.js": pageJS, "uplot.min.css": uplotCSS,
@@ -66,7 +67,12 @@ func TestHTMLGolden(t *testing.T) {
 		}
 		text = strings.Replace(text, part, "/* "+name+" */", 1)
 	}
-	golden(t, "run.html", []byte(text))
+	return []byte(text)
+}
+
+func TestHTMLGolden(t *testing.T) {
+	document := render(t, "html", judged(), Options{Series: sampled{20}})
+	golden(t, "run.html", withoutParts(t, document))
 }
 
 // TestHTMLFetchesNothing: the page names no address that a browser would fetch.

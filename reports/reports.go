@@ -48,8 +48,8 @@ type Options struct {
 	Verbose bool
 	Details []string
 	Series  SeriesSource // for the charts of the HTML page; nil leaves the charts out
-	// Live makes the HTML page one of a run that goes on, with this number; empty: the run has
-	// ended.
+	Trials  *results.Run // of a search, for its HTML page; nil leaves them out
+	// Live makes the HTML page one of trials that go on, with this number; empty: they have ended.
 	Live string
 }
 

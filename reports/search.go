@@ -125,7 +125,7 @@ func searchWords(f search.Found) (list []string) {
 			text += ". Lost: " + strings.Join(lost, "; ")
 		}
 		if s.Invalid > 0 {
-			text += fmt.Sprintf(". INVALID, and without effect: %d", s.Invalid)
+			text += ". Not counted: " + howMany(s.Invalid, "INVALID trial")
 		}
 		list = append(list, text+".")
 	}

@@ -3,37 +3,51 @@ package reports
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 
+	"github.com/ctload/ctload/internal/printable"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/search"
 )
 
-// searchHTML writes a search as one page that needs no network and no other file.
-func searchHTML(b *bytes.Buffer, r *search.Report, _ Options) error {
+// searchHTML writes a search as one page that needs no network and no other file; with o.Trials and
+// o.Series it has the curves of the trials.
+func searchHTML(b *bytes.Buffer, r *search.Report, o Options) error {
 	f := r.Search
-	lines := searchLines(f)
-	table := section{Title: "Limits", Notes: []string{
-		"Low and high are the bounds of the limit at " + results.Percent(f.Confidence) + ".",
-	}}
-	for _, l := range lines {
-		table.Heads = append(table.Heads, l.head)
+	d := newPage(f.Experiment+": "+f.Goal, "With "+conditionsOf(f), o)
+	d.Answer.Before = appendPoint(nil, "Limit", searchWords(f))
+	list := make([]row, len(f.Scenarios))
+	for i, s := range f.Scenarios {
+		list[i].name = s.Name
 	}
-	for i := range f.Scenarios {
-		var cells []string
-		for _, l := range lines {
-			cells = append(cells, l.cells[i])
-		}
-		table.Rows = append(table.Rows, cells)
-	}
-	list := []section{{Title: "What was found", Sentences: searchWords(f)}, table}
-	if trials := trialsChart(f); trials != nil {
-		list = append(list, section{Title: "Trials", Chart: trials})
-	}
+	d.TableTitle, d.Table = "Limits", tableOf("", list, searchLines(f))
+	d.TableNote = "Low and high are the bounds of the limit at " +
+		results.Percent(f.Confidence) + "."
 	if f.Over != "" {
-		list[0].Chart = curve(f)
+		d.Drawings = append(d.Drawings, *curve(f))
 	}
-	return writeSections(b, f.Experiment+": "+f.Goal, "With "+conditionsOf(f), list)
+	if trials := trialsChart(f); trials != nil {
+		d.Drawings = append(d.Drawings, *trials)
+	}
+	if o.Trials != nil {
+		run := printable.Of(o.Trials)
+		if err := d.measured(run, rows(run), latest(run), o); err != nil {
+			return err
+		}
+		d.Latencies = nil // of trials beyond the limit and far below it
+	}
+	return page.Execute(b, d)
+}
+
+// latest returns the values that a search tried last, as many as can be told apart.
+func latest(run *results.Run) (names []string) {
+	for _, s := range slices.Backward(run.Scenarios) {
+		if s.Valid() > 0 && len(names) < mostOverlaid {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 // known are the values of a scenario's limit that are known.

@@ -9,7 +9,7 @@ import (
 //go:embed page/sections.html
 var sectionsHTML string
 
-var sectionsPage = template.Must(template.New("sections").Parse(sectionsHTML))
+var sectionsPage = template.Must(template.New("sections").Parse(chartHTML + sectionsHTML))
 
 // section is a part of a document: sentences, a chart, then a table.
 type section struct {

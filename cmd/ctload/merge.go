@@ -120,7 +120,9 @@ func (f *mergeFlags) mergedSearch(cmd *cobra.Command, merged *orchestrator.Merge
 		return host(err)
 	}
 	defer folder.Close()
-	err = reports.Search(cmd.OutOrStdout(), f.format, merged.Search, f.options())
+	options := f.options()
+	options.Series, options.Trials = folder, merged.Run
+	err = reports.Search(cmd.OutOrStdout(), f.format, merged.Search, options)
 	fmt.Fprintf(cmd.ErrOrStderr(), "run folder: %s\n", f.out)
 	switch {
 	case err != nil:

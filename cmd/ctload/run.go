@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,9 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
-	"github.com/ctload/ctload/internal/printable"
 	"github.com/ctload/ctload/labs"
 	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/reports"
@@ -25,8 +21,6 @@ import (
 	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/results/events"
 	"github.com/ctload/ctload/scenarios"
-	"github.com/ctload/ctload/vm/guest"
-	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
@@ -35,10 +29,6 @@ const (
 	defaultRetries = "2"
 	maxRetries     = 100
 )
-
-// experimentArgument names the argument in the usage of commands that take an experiment.
-const experimentArgument = "an experiment: a file, - for standard input, or the name of a " +
-	"shipped one (ctload scenarios list)"
 
 type runFlags struct {
 	scenarios []string
@@ -134,14 +124,14 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) (failed error) {
 	if err != nil {
 		return err
 	}
-	if err := f.open(&job); err != nil {
+	if err := f.open(&job, ""); err != nil {
 		return errors.Join(err, watch.close(nil))
 	}
 	defer job.Folder.Close()
 	var run *results.Run
-	defer func() { watch.end(cmd, run, job.Folder, failed) }()
-	watch.show(job)
-	err = f.make(cmd, job, watch)
+	defer func() { watch.end(cmd, endOf(run, job.Folder), failed) }()
+	watch.show(runPage(job.Folder))
+	err = watch.make(cmd, job, f.out)
 	measured, loadErr := job.Folder.Load()
 	if loadErr != nil { // nothing was measured
 		return cmp.Or(interrupted(cmd, err, "interrupted before anything was measured"), loadErr)
@@ -165,9 +155,10 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) (failed error) {
 	return f.conclusion(run)
 }
 
-// make makes the run, in the sandbox where its lab needs one, and passes its events to watch.
-func (f *runFlags) make(cmd *cobra.Command, job orchestrator.Job, watch *watchers) error {
-	pipe, wait, err := watch.pipe()
+// make makes the trials of a job, in the sandbox where its lab needs one, and passes the events to
+// the watchers. out is the run folder for the command in the sandbox.
+func (w *watchers) make(cmd *cobra.Command, job orchestrator.Job, out string) error {
+	pipe, wait, err := w.pipe()
 	if err != nil {
 		return host(err)
 	}
@@ -176,7 +167,7 @@ func (f *runFlags) make(cmd *cobra.Command, job orchestrator.Job, watch *watcher
 		if pipe != nil {
 			give.Files = map[string]*os.File{eventsName: pipe}
 		}
-		err = confine(cmd, job, give, "--out", f.out)
+		err = confine(cmd, job, give, "--out", out)
 	} else {
 		err = measure(cmd, job, pipe)
 	}
@@ -187,8 +178,8 @@ func (f *runFlags) make(cmd *cobra.Command, job orchestrator.Job, watch *watcher
 }
 
 // open makes the folder of a new run, under the next free name where ctload has chosen it, or opens
-// that of the run to resume.
-func (f *runFlags) open(job *orchestrator.Job) (err error) {
+// that of the run to resume. The chosen name is that of the experiment with a suffix and the time.
+func (f *runFlags) open(job *orchestrator.Job, suffix string) (err error) {
 	switch {
 	case f.resume != "":
 		job.Folder, job.Resume, err = results.Resume(f.resume)
@@ -197,7 +188,7 @@ func (f *runFlags) open(job *orchestrator.Job) (err error) {
 	default:
 		at := time.Now().Format("20060102-150405")
 		job.Folder, err = results.CreateFree(
-			filepath.Join(results.RunsFolder, job.Plan.Experiment.Name+"-"+at))
+			filepath.Join(results.RunsFolder, job.Plan.Experiment.Name+suffix+"-"+at))
 	}
 	if err != nil {
 		return host(err)
@@ -331,194 +322,4 @@ func (f *runFlags) check(
 		}
 	}
 	return job, baseline, err
-}
-
-// loadExperiment reads an experiment and prints its warnings. In the sandbox it uses the text that
-// the command outside has read: files may have changed since, and the content of a pipe is gone.
-func loadExperiment(
-	cmd *cobra.Command, name string, texts map[string][]string,
-) (*scenarios.Experiment, error) {
-	if sandbox.Inside() {
-		text, err := io.ReadAll(os.Stdin)
-		if err != nil {
-			return nil, fmt.Errorf("take the experiment over: %w", err)
-		}
-		experiment, _, err := scenarios.Unbundle(name, text)
-		if err == nil && len(texts) > 0 {
-			_, err = experiment.SetFiles(texts)
-		}
-		return experiment, err
-	}
-	name, text, err := scenarios.Read(name, cmd.InOrStdin())
-	if err != nil {
-		return nil, err
-	}
-	experiment, warnings, err := scenarios.Parse(name, text)
-	if err == nil && len(texts) > 0 {
-		warnings, err = experiment.SetFiles(texts)
-	}
-	for _, w := range warnings {
-		fmt.Fprint(cmd.ErrOrStderr(), printable.Text(fmt.Sprintf("warning: %v\n", w)))
-	}
-	return experiment, err
-}
-
-// readExperiment reads the experiment of the argument, or that of the run to resume, and takes over
-// what that run was begun with.
-func (f *runFlags) readExperiment(
-	cmd *cobra.Command, args []string,
-) (*scenarios.Experiment, error) {
-	if f.resume == "" {
-		return loadExperiment(cmd, args[0], f.texts)
-	}
-	for _, other := range []string{
-		"scenario", "kernel", "trials", "out", "tag", "threshold", "dry-run", "rules", "rules6",
-		"nft", "sysctl-file", "shard",
-	} {
-		if err := exclusive(cmd, "resume", other); err != nil && !sandbox.Inside() {
-			return nil, err
-		}
-	}
-	path, err := f.out, error(nil) // as the command outside has found it
-	if !sandbox.Inside() {
-		path, err = findRun(f.resume)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--resume: %w", err)
-	}
-	f.resume = path
-	folder, err := results.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("--resume: %w", err)
-	}
-	defer folder.Close()
-	run, err := folder.Load()
-	if err != nil {
-		return nil, fmt.Errorf("--resume: %w", err)
-	}
-	e := run.Environment
-	f.seed = run.Seed
-	if run.Shard != nil {
-		f.shard = shard{run.Shard.Number, run.Shard.Of}
-	}
-	if !cmd.Flags().Changed("driver") && len(f.choice.Connect) == 0 && e.Driver != "" {
-		f.choice.Driver = e.Driver
-	}
-	known := e.Accelerator == libvirt.KVM || e.Accelerator == libvirt.TCG
-	if f.choice.Accelerator == "" && known {
-		f.choice.Accelerator = e.Accelerator
-	}
-	name := filepath.Join(folder.Path(), "experiment.yaml")
-	if sandbox.Inside() {
-		return loadExperiment(cmd, name, nil)
-	}
-	text, err := folder.Experiment()
-	if err != nil {
-		return nil, fmt.Errorf("--resume: %w", err)
-	}
-	experiment, _, err := scenarios.Parse(name, text)
-	return experiment, err
-}
-
-// plan loads the experiment, applies the flags, and settles the seed.
-func (f *runFlags) plan(cmd *cobra.Command, args []string) (job orchestrator.Job, err error) {
-	experiment, err := f.readExperiment(cmd, args)
-	if err == nil && len(f.kernels) > 0 {
-		err = experiment.SetKernels(f.kernels)
-	}
-	if err == nil && len(f.scenarios) > 0 {
-		err = experiment.Select(f.scenarios)
-	}
-	if err == nil {
-		err = orchestrator.AddThresholds(experiment, f.thresholds)
-	}
-	if err != nil {
-		return job, err
-	}
-	experiment.Trials = cmp.Or(f.trials, experiment.Trials)
-	// A drawn seed is exact in JSON readers that use doubles.
-	seed := cmp.Or(f.seed, experiment.Seed, rand.Uint64()>>12+1)
-	if f.seed == 0 && experiment.Seed == 0 && f.shard.of > 0 {
-		if seed, err = orchestrator.SharedSeed(experiment); err != nil {
-			return job, err
-		}
-	}
-	job = orchestrator.Job{Choice: f.choice, Version: thisBuild().Version, Tags: f.tags}
-	if job.Plan, err = orchestrator.NewPlan(experiment, seed); err != nil {
-		return job, err
-	}
-	job.Plan.Retries = f.retries
-	return job, f.choice.Check(experiment, job.Plan.Scenarios)
-}
-
-// planTrials plans as plan does, and deals the trials where a shard is asked for.
-func (f *runFlags) planTrials(cmd *cobra.Command, args []string) (orchestrator.Job, error) {
-	job, err := f.plan(cmd, args)
-	if err == nil && f.shard.of > 0 {
-		if err = job.Plan.Deal(f.shard.number, f.shard.of); err != nil {
-			err = fmt.Errorf("--shard: %w", err)
-		}
-	}
-	return job, err
-}
-
-// equip gives a job the folder of kernels, and of facts about the host.
-func equip(job *orchestrator.Job) (err error) {
-	job.Cache, err = cacheFolder()
-	job.Store = &guest.Store{Dir: job.Cache}
-	return err
-}
-
-// cacheFolder returns the folder of kernels, and of libvirt's facts about the host's QEMU.
-func cacheFolder() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", host(fmt.Errorf("find the folder for caches: %w", err))
-	}
-	return filepath.Join(cache, "ctload"), nil
-}
-
-// registerLab adds the flags that choose scenarios, kernels and the lab.
-func (f *runFlags) registerLab(flags *pflag.FlagSet) {
-	flags.Var(namesFlag(&f.scenarios, "baseline,raw-notrack"), "scenario",
-		"only these scenarios, separated by commas")
-	f.texts = map[string][]string{}
-	for _, of := range []struct{ key, flag, usage, example string }{
-		{"rules", "rules", "a file of iptables-save", "rules.v4"},
-		{"rules6", "rules6", "a file of ip6tables-save", "rules.v6"},
-		{"nft", "nft", "an nft script", "nftables.conf"},
-		{"sysctl", "sysctl-file", "a file of sysctl.d", "99-conntrack.conf"},
-	} {
-		path := textFlag(new(string), "file", of.example)
-		read := path.read
-		path.read = func(text string) error {
-			f.texts[of.key] = append(f.texts[of.key], text)
-			return read(text)
-		}
-		flags.Var(path, of.flag, of.usage+" for the DUT, in place of the experiment's; repeated: "+
-			"one after the other")
-	}
-	flags.Var(namesFlag(&f.kernels, "debian/bookworm,debian/trixie"), "kernel",
-		"every scenario with each of these kernels, such as debian/bookworm,debian/trixie")
-	flags.Var(seedFlag(&f.seed), "seed",
-		"seed of the order of the trials and of the tuples (default: the experiment's, or drawn)")
-	c := &f.choice
-	addWord(flags, &c.Driver, "driver", "where the DUT runs", labs.Drivers()[0], labs.Drivers()...)
-	addConnect(flags, &c.Connect, "use the libvirt daemon at this URI (qemu:///system, "+
-		"qemu+ssh://HOST/system, ...) instead of a private one; repeated: the DUT on the first, "+
-		"load nodes on the others")
-	flags.Var(textFlag(&c.Pool, "pool", "default"), "pool", "storage pool of those daemons for "+
-		"kernels (default: the one called default, else any folder)")
-	network := textFlag(new(string), "network", "br0")
-	flags.Var(network.repeatable(&c.Networks), "network", "bridge or libvirt network that all "+
-		"hosts have, for the links between them; once for each link (default: a VXLAN)")
-	flags.Var(countFlag(&c.Parallel, 1, 1000), "parallel",
-		"trials at once, each on CPUs of its own of one host (default: one, on all hosts)")
-	flags.Var(textFlag(&c.Box, "box", "debian/bookworm64"), "box",
-		"vagrant: a box of the catalogue by its name, the path of a .box file, or build: one of "+
-			"this host's packages (default: the one built before, or debian/bookworm64)")
-	flags.BoolVar(&c.AllowHostChanges, "allow-host-changes", false,
-		"netns: let scenarios change settings of this host, which ctload puts back at the end")
-	addWord(flags, &c.Accelerator, "accelerator",
-		"accelerator (default: kvm where a guest boots under it)", "", libvirt.KVM, libvirt.TCG)
 }

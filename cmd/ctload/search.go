@@ -1,21 +1,23 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/orchestrator/goals"
 	"github.com/ctload/ctload/reports"
+	livepage "github.com/ctload/ctload/reports/live"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/events"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/search"
 	"github.com/ctload/ctload/vm/sandbox"
@@ -103,16 +105,20 @@ Where something else is lost first, the search halves what is left, and names it
 	f.registerLab(flags)
 	flags.VarP(textFlag(&f.out, "folder", "runs/now"), "out", "o",
 		"run folder (default: runs/EXPERIMENT-search-TIME)")
+	f.watch.register(flags)
 	addFormat(flags, &f.format, "table", reports.SearchFormats()...)
 	f.widthFlags.register(flags)
 	return cmd
 }
 
-func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
+func (f *searchFlags) run(cmd *cobra.Command, args []string) (failed error) {
 	if sandbox.Inside() {
 		return f.inside(cmd, args)
 	}
-	job, limits, err := f.check(cmd, args)
+	job, known, err := f.check(cmd, args)
+	if err == nil {
+		err = f.watch.check(cmd)
+	}
 	if err != nil {
 		return err
 	}
@@ -129,8 +135,8 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
 		about += fmt.Sprintf(" for all %d scenarios", n)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, %s, of at most %d trials each; "+
-		"a trial takes about %s\n", job.Plan.Experiment.Name, f.Goal, count(limits, "limit"),
-		f.MaxTrials, about)
+		"a trial takes about %s\n", job.Plan.Experiment.Name, f.Goal,
+		count(len(known.Scenarios), "limit"), f.MaxTrials, about)
 	defer catchSignals(cmd)()
 	keepPipes()
 	if err := tryRules(cmd, job.Plan); err != nil {
@@ -139,29 +145,28 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
 	if err := job.Prepare(cmd.Context()); err != nil {
 		return interrupted(cmd, err, "interrupted before anything was measured")
 	}
-	if f.out == "" {
-		name := job.Plan.Experiment.Name + "-search-" + time.Now().Format("20060102-150405")
-		job.Folder, err = results.CreateFree(filepath.Join(results.RunsFolder, name))
-	} else {
-		job.Folder, err = results.Create(f.out)
-	}
+	watch, err := f.watch.open(cmd)
 	if err != nil {
-		return host(err)
+		return err
+	}
+	if err := f.open(&job, "-search"); err != nil {
+		return errors.Join(err, watch.close(nil))
 	}
 	defer job.Folder.Close()
-	f.out = job.Folder.Path()
-	job.ID = filepath.Base(f.out)
-	if job.Choice.Sandboxed() {
-		err = confine(cmd, job, sandbox.Handover{Writable: []*os.File{job.Folder.Directory()}},
-			"--out", f.out)
-	} else {
-		err = measure(cmd, job, nil)
-	}
+	var end events.End
+	defer func() { watch.end(cmd, end, failed) }()
+	watch.show(searchPage(job.Folder, known))
+	err = watch.make(cmd, job, f.out)
 	var report search.Report
-	if loadErr := job.Folder.LoadSearch(&report); loadErr != nil {
+	loadErr := job.Folder.LoadSearch(&report)
+	run, runErr := job.Folder.Load()
+	if loadErr = errors.Join(loadErr, runErr); loadErr != nil {
 		return cmp.Or(interrupted(cmd, err, "interrupted before anything was measured"), loadErr)
 	}
-	err = errors.Join(err, reports.Search(cmd.OutOrStdout(), f.format, &report, f.options()))
+	end.Interrupted, end.Folder = run.Interrupted, f.out
+	options := f.options()
+	options.Series, options.Trials = job.Folder, run
+	err = errors.Join(err, reports.Search(f.watch.output(cmd), f.format, &report, options))
 	fmt.Fprintf(cmd.ErrOrStderr(), "run folder: %s\n", f.out)
 	if err != nil {
 		return interrupted(cmd, err, "interrupted; what was measured is kept in "+f.out)
@@ -170,6 +175,25 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) error {
 		return stuck(report.Search)
 	}
 	return judgeSearch(report.Search, before)
+}
+
+// searchPage returns what renders the page of the search in a folder. known is what the search
+// knows before its first trial has ended.
+func searchPage(folder *results.Folder, known search.Found) livepage.Renderer {
+	return func(live string) ([]byte, error) {
+		run, err := folder.Load()
+		if err != nil {
+			return nil, err
+		}
+		report := search.Report{Search: known}
+		if err := folder.LoadSearch(&report); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		var b bytes.Buffer
+		err = reports.Search(&b, "html", &report,
+			reports.Options{Series: folder, Trials: run, Live: live})
+		return b.Bytes(), err
+	}
 }
 
 // earlierSearch reads the search of --baseline, to compare this one with; a nil one
@@ -216,14 +240,14 @@ func (f *searchFlags) inside(cmd *cobra.Command, args []string) error {
 	}
 	defer job.Folder.Close()
 	job.ID = filepath.Base(f.out)
-	return measure(cmd, job, nil)
+	return measure(cmd, job, insidePipe())
 }
 
-// check refuses what cannot be searched before anything is prepared. limits is the number of limits
-// that the search looks for.
+// check refuses what cannot be searched before anything is prepared. known is what the search knows
+// before its first trial.
 func (f *searchFlags) check(
 	cmd *cobra.Command, args []string,
-) (job orchestrator.Job, limits int, err error) {
+) (job orchestrator.Job, known search.Found, err error) {
 	if err = f.readGoal(cmd); err == nil {
 		job, err = f.plan(cmd, args)
 	}
@@ -233,23 +257,23 @@ func (f *searchFlags) check(
 		}
 	}
 	if err != nil {
-		return job, 0, err
+		return job, known, err
 	}
 	f.Number, f.Of = f.shard.number, f.shard.of
 	if f.Of > 0 && f.baseline != "" {
-		return job, 0, errors.New("--baseline: ctload merge compares the merged search, and no " +
-			"shard of it")
+		return job, known, errors.New("--baseline: ctload merge compares the merged search, " +
+			"and no shard of it")
 	}
 	job.Search = &f.Search
 	job.Plan.Retries = 0  // the search itself asks again
 	if sandbox.Inside() { // the command outside has checked it
-		return job, 0, nil
+		return job, known, nil
 	}
-	known, err := job.Plan.CheckSearch(f.Search)
+	known, err = job.Plan.CheckSearch(f.Search)
 	for _, note := range known.Notes {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", note)
 	}
-	return job, len(known.Scenarios), err
+	return job, known, err
 }
 
 // readGoal reads the one goal of the command line, and the value that it has to reach.

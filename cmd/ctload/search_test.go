@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ctload/ctload/internal/labtest"
+	"github.com/ctload/ctload/results/events"
 	"github.com/ctload/ctload/search"
 )
 
@@ -62,10 +65,52 @@ workload:
 - {name: flows, generator: udp, rate: 100/s, duration: 2s, silent: true}
 recovery: 0s
 `
+	lines := filepath.Join(t.TempDir(), "events.jsonl")
 	found := searched(t, 5*time.Minute, ports, "--highest", "rate", "--driver", "netns",
-		"--max-trials", "9", "--resolution", "5%")
+		"--max-trials", "9", "--resolution", "5%", "--events", lines, "--live")
 	checkFound(t, found[0], 184, 201, search.Ports)
+	checkSearchEvents(t, lines, found[0])
 }
+
+// checkSearchEvents checks that the events of a search tell of each trial, and after it what is
+// known of the limit: in the end what the search found.
+func checkSearchEvents(t *testing.T, path string, found search.Scenario) {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var all gathered
+	if err := events.Read(file, &all); err != nil {
+		t.Fatal(err)
+	}
+	var last search.Scenario
+	seen := map[events.Kind]int{}
+	for _, e := range all {
+		seen[e.Kind]++
+		if e.Kind == events.LimitMoved {
+			last = *e.Limit
+		}
+	}
+	for _, kind := range []events.Kind{events.TrialBegin, events.TrialEnd, events.LimitMoved} {
+		if seen[kind] != len(found.Made) {
+			t.Errorf("%d events %s of %d trials", seen[kind], kind, len(found.Made))
+		}
+	}
+	end := all[len(all)-1]
+	if end.Kind != events.RunEnd || end.End.Status != statusOK || end.End.Folder == "" {
+		t.Errorf("the last event is %+v", end)
+	}
+	if diff := cmp.Diff(found, last); diff != "" {
+		t.Errorf("the last known limit is not the one found:\n%s", diff)
+	}
+}
+
+// gathered keeps the events that it takes.
+type gathered []events.Event
+
+func (g *gathered) Take(e events.Event) { *g = append(*g, e) }
 
 // TestSearch_Table: connections that stay fill a table of 1000 at 200 a second in 5 s, and the
 // smallest table for 500 of them has room for those; see the kernel's count for entries beside

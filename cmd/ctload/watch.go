@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/reports"
 	livepage "github.com/ctload/ctload/reports/live"
 	"github.com/ctload/ctload/results"
@@ -20,7 +19,7 @@ import (
 	"github.com/ctload/ctload/vm/sandbox"
 )
 
-// watchFlags say who watches a run while it goes on.
+// watchFlags say who watches a run or a search while it goes on.
 type watchFlags struct {
 	events string // file; - is standard output
 	live   string // address of the live page
@@ -44,8 +43,8 @@ func (f *watchFlags) register(flags *pflag.FlagSet) {
 		f.live, err = livepage.Address(text)
 		return err
 	}
-	flags.Var(address, "live", "serve the page of the run while it goes on, to this host alone: "+
-		"--live or --live=127.0.0.1:8080")
+	flags.Var(address, "live", "serve the page while trials go on, to this host alone: --live or "+
+		"--live=127.0.0.1:8080")
 	flags.Lookup("live").NoOptDefVal = "127.0.0.1:0"
 }
 
@@ -53,7 +52,7 @@ func (f *watchFlags) register(flags *pflag.FlagSet) {
 func (f *watchFlags) check(cmd *cobra.Command) error {
 	if f.events == standardOutput && cmd.Flags().Changed("format") {
 		return errors.New("--events - and --format: stdout takes one of them; " +
-			"--report FORMAT=FILE writes the other into a file")
+			"--events FILE writes the events into a file")
 	}
 	return nil
 }
@@ -66,12 +65,13 @@ func (f *watchFlags) output(cmd *cobra.Command) io.Writer {
 	return cmd.OutOrStdout()
 }
 
-// watchers receive the events of a run, outside of the sandbox.
+// watchers receive the events of a run or a search, outside of the sandbox.
 type watchers struct {
 	events.Sinks
 	lines  *events.Writer
 	file   *os.File // of the lines; nil: standard output
 	server *livepage.Server
+	render livepage.Renderer // of the page
 }
 
 // open opens what the flags ask for, before anything is measured.
@@ -126,32 +126,49 @@ func (w *watchers) pipe() (into *os.File, wait func() error, err error) {
 	}, nil
 }
 
-// show gives the live page the folder of the run.
-func (w *watchers) show(job orchestrator.Job) {
+// show gives the live page what it shows.
+func (w *watchers) show(render livepage.Renderer) {
+	w.render = render
 	if w.server != nil {
-		w.server.Show(job.Folder)
+		w.server.Show(render)
 	}
 }
 
-// end tells the watchers how the run ended: run is what it measured, or nil.
-func (w *watchers) end(
-	cmd *cobra.Command, run *results.Run, folder *results.Folder, failed error,
-) {
-	end := events.End{Status: exitStatus(cmd.Context(), failed)}
-	var final bytes.Buffer
+// runPage returns what renders the page of the run in a folder.
+func runPage(folder *results.Folder) livepage.Renderer {
+	return func(live string) ([]byte, error) {
+		run, err := folder.Load()
+		if err != nil {
+			return nil, err
+		}
+		var b bytes.Buffer
+		err = reports.Render(&b, "html", run, reports.Options{Series: folder, Live: live})
+		return b.Bytes(), err
+	}
+}
+
+// endOf tells what a run measured; nothing of a nil run.
+func endOf(run *results.Run, folder *results.Folder) (end events.End) {
 	if run != nil {
 		end.Interrupted, end.Folder = run.Interrupted, folder.Path()
 		end.Failures = append(results.Unmeasured(run), results.Failures(run)...)
-		if w.server != nil {
-			failed = errors.Join(failed,
-				reports.Render(&final, "html", run, reports.Options{Series: folder}))
-		}
+	}
+	return end
+}
+
+// end tells the watchers how the command ended: with an error, or with what end tells of the run.
+func (w *watchers) end(cmd *cobra.Command, end events.End, failed error) {
+	end.Status = exitStatus(cmd.Context(), failed)
+	var final []byte
+	if w.server != nil && end.Folder != "" {
+		page, err := w.render("")
+		final, failed = page, errors.Join(failed, err)
 	}
 	if failed != nil && len(end.Failures) == 0 {
 		end.Error = failed.Error()
 	}
 	w.Take(events.Event{Kind: events.RunEnd, Time: time.Now(), End: &end})
-	if err := w.close(final.Bytes()); err != nil {
+	if err := w.close(final); err != nil {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/net/websocket"
 
 	"github.com/ctload/ctload/internal/hosttest"
+	"github.com/ctload/ctload/search"
 )
 
 // browser is a tab of Chromium, driven by its debugging protocol.
@@ -36,7 +38,16 @@ func open(t *testing.T) *browser {
 		t.Skip("it starts a browser")
 	}
 	chromium := hosttest.OneOf(t, "chromium", "chromium-browser", "google-chrome")
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp("", "browser")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Processes of Chromium may still write as they end.
+	t.Cleanup(func() {
+		hosttest.Eventually(t, "the profile is removed", func() bool {
+			return os.RemoveAll(dir) == nil
+		})
+	})
 	profile := filepath.Join(dir, "profile")
 	c := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
 		"--disable-extensions", "--disable-quic", "--disable-background-networking",
@@ -44,10 +55,11 @@ func open(t *testing.T) *browser {
 		"--user-data-dir="+profile, "--remote-debugging-port=0", "--remote-allow-origins=*",
 		"about:blank")
 	c.Env = append(os.Environ(), "HOME="+dir, "XDG_RUNTIME_DIR="+dir)
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	t.Cleanup(func() { _ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL); _ = c.Wait() })
 	var place []string
 	hosttest.Eventually(t, "Chromium listens", func() bool {
 		text, err := os.ReadFile(filepath.Join(profile, "DevToolsActivePort"))
@@ -212,7 +224,103 @@ func TestLivePage(t *testing.T) {
 	s.end(1, 10)
 	b.until(`document.querySelector("#live").textContent`,
 		`"The run goes on: 2 of 2 trials have ended."`)
-	final := s.final()
+	b.usable()
+	b.endsAs(s, s.final(), 6)
+}
+
+// TestLiveSearch follows a search in a browser: what is known of the limit, and the trial under way
+// of a value that the page has not seen, up to the final page.
+func TestLiveSearch(t *testing.T) {
+	b := open(t)
+	s := newSearch(t)
+	b.goTo(s.server.URL())
+	b.until(`document.querySelector("#live").textContent`,
+		`"The search goes on: no trial has begun."`)
+	b.until(`document.querySelector("#charts").textContent`, `"No trial has begun."`)
+	const (
+		row    = `[...document.querySelectorAll(".figures tbody td")].map(e => e.textContent)`
+		limits = `document.querySelector(".answer dd").textContent`
+	)
+	b.until(row, `["–","–","–","–","150","0"]`)
+	b.until(limits, `"baseline: not known."`)
+
+	s.begin(s.try("baseline@rate=112"))
+	s.measure(0, -5, 10)
+	b.until(`ctload.scenarios.length && ctload.scenarios[0].name`, `"baseline@rate=112"`)
+	b.until(`ctload.plots().length > 1 && ctload.plots()[1].data[1].filter(v => v != null).length`,
+		`15`)
+	s.end(0, 10)
+	s.know(search.Scenario{
+		Name: "baseline", Unit: "/s", Predicted: 150, Value: new(112.0), Low: new(112.0), Trials: 1,
+		Made: []search.Trial{{Value: 112, Held: true}},
+	})
+	b.until(row, `["112","112","–","–","150","1"]`)
+	b.until(limits, `"baseline: at least 112/s. Held: 112."`)
+
+	s.begin(s.try("baseline@rate=200"))
+	s.measure(1, -5, 10)
+	// Both values are laid over each other.
+	b.until(`[ctload.scenarios.length, ctload.state.overlay, ctload.state.over.size]`, `[2,true,2]`)
+	b.until(`document.querySelector("#live").textContent`,
+		`"The search goes on: 1 of at most 2 trials have ended; baseline@rate=200-1: load."`)
+	b.usable()
+	s.end(1, 10)
+	s.know(search.Scenario{
+		Name: "baseline", Unit: "/s", Predicted: 150, Value: new(150.0), Low: new(112.0),
+		High: new(200.0), Limit: search.Table, Trials: 2,
+		Made: []search.Trial{
+			{Value: 112, Held: true}, {Value: 200, Loss: .2, Limit: search.Table},
+		},
+	})
+	b.until(row, `["150","112","200","table","150","2"]`)
+	b.endsAs(s, s.final(), 4)
+}
+
+// usable checks that all controls of the page have a name for a screen reader, and that keys move
+// the cursor of the charts.
+func (b *browser) usable() {
+	b.t.Helper()
+	var tree struct {
+		Nodes []struct {
+			Ignored    bool
+			Role, Name struct{ Value string }
+		}
+	}
+	if err := json.Unmarshal(b.call("Accessibility.getFullAXTree", nil), &tree); err != nil {
+		b.t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, n := range tree.Nodes {
+		switch role := n.Role.Value; role {
+		case "application", "button", "checkbox", "combobox", "region", "tab", "tablist", "table":
+			seen[role] = true
+			if !n.Ignored && n.Name.Value == "" && role != "table" {
+				b.t.Errorf("a %s has no name", role)
+			}
+		}
+	}
+	for _, role := range []string{"application", "button", "checkbox", "tab", "table"} {
+		if !seen[role] {
+			b.t.Errorf("the page has no %s", role)
+		}
+	}
+	b.value(`document.getElementById("charts").focus()`)
+	for _, kind := range []string{"keyDown", "keyUp"} {
+		b.call("Input.dispatchKeyEvent", map[string]any{
+			"type": kind, "key": "ArrowRight", "code": "ArrowRight",
+		})
+	}
+	b.until(`document.getElementById("readout").textContent.startsWith("At ")`, `true`)
+}
+
+// endsAs ends a story with its final page, and checks that the live page becomes it, and that the
+// page asked for that and for nothing else, at least so many times.
+func (b *browser) endsAs(s *story, final []byte, least int) {
+	t := b.t
+	t.Helper()
+	if len(final) > 1<<20 {
+		t.Errorf("the page has %d bytes", len(final))
+	}
 	if err := s.server.End(final); err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +348,7 @@ func TestLivePage(t *testing.T) {
 			t.Errorf("the page asks for %s", url)
 		}
 	}
-	if len(requests) < 6 || len(console) > 0 {
+	if len(requests) < least || len(console) > 0 {
 		t.Errorf("requests %q, console %q", requests, console)
 	}
 }

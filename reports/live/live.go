@@ -1,15 +1,15 @@
-// Package live serves the page of a run while the run goes on, and its figures to Prometheus. It
-// reads the run's events and the run folder, and nothing that it does makes the run wait.
+// Package live serves the page of a run or a search while it goes on, and its figures to
+// Prometheus. It reads the events and the run folder, and nothing that it does makes a trial wait.
 package live
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"strconv"
@@ -56,17 +56,17 @@ func Address(text string) (string, error) {
 	return net.JoinHostPort(name, port), nil
 }
 
-// Server serves a run. It is an [events.Sink].
+// Server serves a run or a search. It is an [events.Sink].
 type Server struct {
 	listener net.Listener
 	http     http.Server
 	token    string
-	folder   *results.Folder // of the run; nil until [Server.Show]
-	options  reports.Options
 	patience time.Duration // with a reader: writeLimit
 
 	mu       sync.Mutex
+	render   Renderer // nil until [Server.Show]
 	run      string
+	search   bool     // it ends when its answer is known: total is a bound
 	trials   []*trial // under way, in the order of their beginnings
 	ended    int      // trials
 	total    int
@@ -74,7 +74,9 @@ type Server struct {
 	rendered []byte // the page of that number; nil: not asked for yet
 	final    []byte // the page of the run that has ended; nil before
 	readers  int
-	left     int // readers that have not fetched the final page
+	turned   time.Time // when readers were last told to fetch a new page
+	told     int       // readers at that time, which leave and come back with that page
+	left     int       // readers that have not fetched the final page
 	state    []byte
 	made     time.Time // when the state was made
 	over     chan struct{}
@@ -121,12 +123,15 @@ func (s *Server) URL() string {
 	return fmt.Sprintf("http://%s/%s/", s.listener.Addr(), s.token)
 }
 
-// Show gives the server the folder of the run that it serves.
-func (s *Server) Show(folder *results.Folder) {
+// Renderer renders the page of a run or a search as far as it is known; live is the number of that
+// page, or empty where all is known. The error is an [fs.ErrNotExist] where nothing is known yet.
+type Renderer func(live string) ([]byte, error)
+
+// Show gives the server what it serves.
+func (s *Server) Show(render Renderer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.folder = folder
-	s.options = reports.Options{Series: folder}
+	s.render = render
 }
 
 // Take implements [events.Sink].
@@ -135,7 +140,9 @@ func (s *Server) Take(e events.Event) {
 	defer s.mu.Unlock()
 	switch e.Kind {
 	case events.RunBegin:
-		s.run, s.total = e.Run.ID, len(e.Order)
+		s.run, s.total, s.search = e.Run.ID, len(e.Order), len(e.Order) == 0
+		s.turn()
+	case events.LimitMoved:
 		s.turn()
 	case events.TrialBegin:
 		s.total = e.Total
@@ -157,7 +164,18 @@ func (s *Server) Take(e events.Event) {
 }
 
 // turn lets readers fetch a new page.
-func (s *Server) turn() { s.page, s.rendered = s.page+1, nil }
+func (s *Server) turn() {
+	s.page, s.rendered = s.page+1, nil
+	s.told, s.turned = s.following(), time.Now()
+}
+
+// following returns the number of readers, those included that are on their way to a new page.
+func (s *Server) following() int {
+	if time.Since(s.turned) > 4*every {
+		return s.readers
+	}
+	return max(s.readers, s.told)
+}
 
 func (s *Server) underWay(e events.Event) *trial {
 	for _, t := range s.trials {
@@ -258,6 +276,8 @@ func (s *Server) servePage(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
+var errNotBegun = errors.New("the first trial has not begun; try again in a moment")
+
 // current returns the page of the run as it is now.
 func (s *Server) current() ([]byte, error) {
 	s.mu.Lock()
@@ -267,21 +287,15 @@ func (s *Server) current() ([]byte, error) {
 		return s.final, nil
 	case s.rendered != nil:
 		return s.rendered, nil
-	case s.folder == nil:
-		return nil, errors.New("the run has not begun; try again in a moment")
+	case s.render == nil:
+		return nil, errNotBegun
 	}
-	run, err := s.folder.Load()
-	if err != nil {
-		return nil, errors.New("the run has not begun; try again in a moment")
+	page, err := s.render(strconv.Itoa(s.page))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errNotBegun
 	}
-	options := s.options
-	options.Live = strconv.Itoa(s.page)
-	var b bytes.Buffer
-	if err := reports.Render(&b, "html", run, options); err != nil {
-		return nil, err
-	}
-	s.rendered = b.Bytes()
-	return s.rendered, nil
+	s.rendered = page
+	return page, err
 }
 
 // status is what readers receive: the number of the page that they should have, a sentence, and
@@ -319,6 +333,13 @@ func (s *Server) now() []byte {
 // words tells how far the run is.
 func (s *Server) words() string {
 	text := fmt.Sprintf("The run goes on: %d of %d trials have ended", s.ended, s.total)
+	if s.search {
+		text = fmt.Sprintf("The search goes on: %d of at most %d trials have ended", s.ended,
+			s.total)
+		if s.total == 0 {
+			text = "The search goes on: no trial has begun"
+		}
+	}
 	for _, t := range s.trials {
 		text += fmt.Sprintf("; %s-%d", t.Scenario, t.Trial.Number)
 		if t.stage != "" {
@@ -410,11 +431,12 @@ func (s *Server) limit(w http.ResponseWriter) {
 func (s *Server) End(final []byte) error {
 	s.mu.Lock()
 	s.trials = nil
-	s.turn()
 	readers := 0
 	if final != nil {
-		s.final, s.left, readers = final, s.readers, s.readers
+		readers = s.following()
+		s.final, s.left = final, readers
 	}
+	s.turn()
 	s.mu.Unlock()
 	close(s.over)
 	if readers > 0 {

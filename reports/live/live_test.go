@@ -17,6 +17,7 @@ import (
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/results/events"
+	"github.com/ctload/ctload/search"
 )
 
 func TestAddress(t *testing.T) {
@@ -38,16 +39,32 @@ func TestAddress(t *testing.T) {
 	}
 }
 
-// story is a run of two scenarios, one trial each, played to a server and written to a folder.
+// story is a run or a search, played to a server and written to a folder.
 type story struct {
 	t      *testing.T
 	server *Server
 	folder *results.Folder
 	run    *results.Run
+	limits *search.Report // nil: a run
 	began  time.Time
 }
 
+// newStory returns a run of two scenarios, one trial each.
 func newStory(t *testing.T) *story {
+	t.Helper()
+	return tell(t, nil, "baseline", `the "other" one`)
+}
+
+// newSearch returns a search for the limit of one scenario. Its run has no scenario yet.
+func newSearch(t *testing.T) *story {
+	t.Helper()
+	return tell(t, &search.Report{Search: search.Found{
+		Experiment: "small", Goal: "highest rate:users", Confidence: .95,
+		Scenarios: []search.Scenario{{Name: "baseline", Unit: "/s", Predicted: 150}},
+	}})
+}
+
+func tell(t *testing.T, limits *search.Report, scenarios ...string) *story {
 	t.Helper()
 	server, err := Listen("127.0.0.1:0")
 	if err != nil {
@@ -58,15 +75,34 @@ func newStory(t *testing.T) *story {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = folder.Close() })
-	s := &story{t: t, server: server, folder: folder, began: time.Now(), run: &results.Run{
-		Schema: results.SchemaVersion, ID: "night", Experiment: "small", Ctload: "test",
-		Started: time.Now(), Planned: 2, Unfinished: true,
-		Scenarios: []results.Scenario{{Name: "baseline"}, {Name: `the "other" one`}},
-	}}
+	began := time.Now()
+	s := &story{t: t, server: server, folder: folder, limits: limits, began: began,
+		run: &results.Run{
+			Schema: results.SchemaVersion, ID: "night", Experiment: "small", Ctload: "test",
+			Started: began, Unfinished: true, Scenarios: []results.Scenario{},
+		},
+	}
+	for _, name := range scenarios {
+		s.run.Scenarios = append(s.run.Scenarios, results.Scenario{Name: name})
+	}
 	s.save()
-	server.Show(folder)
-	s.tell(events.Event{Kind: events.RunBegin, Run: s.run, Order: make([]events.Place, 2)})
+	server.Show(s.page)
+	begin := events.Event{Kind: events.RunBegin, Run: s.run}
+	begin.Order = make([]events.Place, len(scenarios))
+	s.tell(begin)
 	return s
+}
+
+// try adds a value that the search tries, and returns the index of its scenario.
+func (s *story) try(name string) int {
+	s.run.Scenarios = append(s.run.Scenarios, results.Scenario{Name: name})
+	return len(s.run.Scenarios) - 1
+}
+
+// know takes over what the search knows of its limit.
+func (s *story) know(known search.Scenario) {
+	s.limits.Search.Scenarios[0] = known
+	s.tell(events.Event{Kind: events.LimitMoved, Limit: &known})
 }
 
 func (s *story) tell(e events.Event) {
@@ -141,17 +177,33 @@ func (s *story) end(scenario, samples int) {
 	s.tell(events.Event{Kind: events.TrialEnd, Scenario: of.Name, Trial: 1, Result: &trial})
 }
 
+// page renders the page of the run as its folder has it.
+func (s *story) page(live string) ([]byte, error) {
+	run, err := s.folder.Load()
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	options := reports.Options{Series: s.folder, Live: live}
+	if s.limits != nil {
+		options.Trials = run
+		err = reports.Search(&b, "html", s.limits, options)
+	} else {
+		err = reports.Render(&b, "html", run, options)
+	}
+	return b.Bytes(), err
+}
+
 // final returns the page of the whole run.
 func (s *story) final() []byte {
 	s.t.Helper()
 	s.run.Unfinished = false
 	s.save()
-	var b bytes.Buffer
-	err := reports.Render(&b, "html", s.run, reports.Options{Series: s.folder})
+	page, err := s.page("")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return b.Bytes()
+	return page
 }
 
 func get(t *testing.T, url string) (status int, body string) {

@@ -1,6 +1,6 @@
 "use strict";
-// Keeps the page of a run that goes on up to date: it draws the trials under way as they are
-// measured, and loads the page again when a trial has ended, and when the run has.
+// Keeps the page of a run or a search that goes on up to date: it draws the trials under way as
+// they are measured, and loads the page again when a trial has ended, and when all have.
 (function () {
   const c = window.ctload;
   const kept = "ctload " + location.pathname;
@@ -20,7 +20,7 @@
       document.getElementById("theme").click();
     }
     Object.assign(c.state, { overlay: was.overlay, scenario: was.scenario });
-    c.state.trial = c.scenarios[was.scenario].typical;
+    c.state.trial = (c.scenarios[was.scenario] || { typical: 0 }).typical;
     c.state.over = new Set(was.over);
     document.querySelectorAll("#overlays input").forEach((e, i) => {
       e.checked = c.state.over.has(i);
@@ -32,13 +32,21 @@
 
   // A trial under way stands for its scenario in the charts.
   function put({ scenario, trial }) {
+    const { over } = c.state;
+    const lay = (i, shown) => {
+      over[shown ? "add" : "delete"](i);
+      document.querySelectorAll("#overlays input")[i].checked = shown;
+    };
+    if (!c.scenarios.some(s => s.name === scenario)) {
+      c.add(scenario);
+      // More curves cannot be told apart: the oldest value of a search leaves.
+      if (over.size > 4) lay(Math.min(...over), false);
+    }
     const at = c.scenarios.findIndex(s => s.name === scenario), s = c.scenarios[at];
-    if (!s) return;
     let i = s.trials.findIndex(t => t.number === trial.number);
     if (i < 0) {
       i = s.trials.push(trial) - 1;
-      c.state.over.add(at);
-      document.querySelectorAll("#overlays input")[at].checked = true;
+      lay(at, true);
     }
     s.trials[i] = trial;
     delete s.opened[i];

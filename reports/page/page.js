@@ -76,7 +76,7 @@
     : dash[0] > 2 ? "dashed" : "dotted";
 
   const state = {
-    scenario: 0, trial: 0, overlay: scenarios.length > 1,
+    scenario: 0, trial: 0, overlay: scenarios.length !== 1,
     over: new Set(scenarios.map((_, i) => i).filter(i => scenarios[i].shown)),
   };
   let plots = [], range = null, full = [0, 1];
@@ -339,7 +339,11 @@
       min = Math.min(min, k.t[0]);
       max = Math.max(max, k.t[k.t.length - 1]);
     }
-    if (!list.length) { box.textContent = "Nothing was sampled in this trial."; return; }
+    if (!list.length) {
+      box.textContent = trials.length ? "Nothing was sampled in this trial."
+        : "No trial has begun.";
+      return;
+    }
     full = [min, max > min ? max : min + 1];
     if (paper || !range || range[0] < full[0] || range[1] > full[1]) range = full.slice();
     const width = paper || box.clientWidth;
@@ -359,7 +363,7 @@
       const plot = new uPlot({
         width,
         // On paper a scenario fits on a page. Above the first chart are the names of the moments.
-        height: (paper ? 0.6 : 1) * (i === 1 ? 200 : 140) + (i === 0 ? names : 0),
+        height: (paper ? 0.75 : 1) * (i === 1 ? 200 : 140) + (i === 0 ? names : 0),
         padding: [i === 0 ? names : null, null, null, null],
         cursor: {
           y: false, sync: { key: "time", scales: ["x", null] }, drag: { x: true, y: false },
@@ -385,7 +389,9 @@
         ],
         legend: {
           markers: {
-            width: 2, fill: (u, si) => c.curves[si - 1].points ? c.curves[si - 1].tone : null,
+            width: (u, si) => c.curves[si - 1].points || c.curves[si - 1].cross ? 0 : 3,
+            fill: (u, si) =>
+              c.curves[si - 1].points || c.curves[si - 1].cross ? c.curves[si - 1].tone : null,
             stroke: (u, si) => c.curves[si - 1].tone,
             dash: (u, si) => marker(c.curves[si - 1].dash),
           },
@@ -509,6 +515,7 @@
         { ...axis(), size: 52, values: (u, v) => v.map(short) },
       ],
       cursor: { y: false, drag: { x: false, y: false } },
+      legend: { markers: { width: 3, dash: (u, si) => marker(curves[si - 1].dash) } },
       series: [
         { label: " ", value: u => atCursor(u, share) },
         ...curves.map(c => ({
@@ -536,37 +543,44 @@
       b.setAttribute("aria-selected", !state.overlay && i === state.scenario);
       b.tabIndex = i === state.scenario ? 0 : -1;
     });
-    const trials = scenarios[state.scenario].trials;
+    const { trials } = scenarios[state.scenario] || { trials: [] };
     $("trial").replaceChildren(...trials.map((t, i) =>
       new Option(t.number + " (" + t.verdict + ")", i, false, i === state.trial)));
     $("trial-label").hidden = state.overlay || trials.length < 2;
     $("overlays").hidden = !state.overlay;
   }
-  if ($("tabs")) {
-    scenarios.forEach((s, i) => {
-      const tab = document.createElement("button");
-      tab.type = "button";
-      tab.role = "tab";
-      tab.textContent = s.name;
-      tab.addEventListener("click", () => {
-        state.overlay = $("overlay").checked = false;
-        selectScenario(i);
-      });
-      $("tabs").append(tab);
-      const label = document.createElement("label");
-      const check = document.createElement("input");
-      check.type = "checkbox";
-      check.checked = state.over.has(i);
-      check.addEventListener("change", () => {
-        state.over[check.checked ? "add" : "delete"](i);
-        draw();
-      });
-      const swatch = document.createElement("span");
-      swatch.textContent = "■ ";
-      swatch.style.color = "var(--c" + i % 12 + ")";
-      label.append(check, " ", swatch, s.name);
-      $("overlays").append(label);
+  function offer(s, i) {
+    const tab = document.createElement("button");
+    tab.type = "button";
+    tab.role = "tab";
+    tab.textContent = s.name;
+    tab.addEventListener("click", () => {
+      state.overlay = $("overlay").checked = false;
+      selectScenario(i);
     });
+    $("tabs").append(tab);
+    const label = document.createElement("label");
+    const check = document.createElement("input");
+    check.type = "checkbox";
+    check.checked = state.over.has(i);
+    check.addEventListener("change", () => {
+      state.over[check.checked ? "add" : "delete"](i);
+      draw();
+    });
+    const swatch = document.createElement("span");
+    swatch.textContent = "■ ";
+    swatch.style.color = "var(--c" + i % 12 + ")";
+    label.append(check, " ", swatch, s.name);
+    $("overlays").append(label);
+    $("overlay").disabled = scenarios.length < 2;
+  }
+  // A scenario that has no trial on the page yet: a search makes one for each value.
+  function add(name) {
+    const i = scenarios.push({ name, trials: [], entries: [], typical: 0, opened: {} }) - 1;
+    offer(scenarios[i], i);
+  }
+  if ($("tabs")) {
+    scenarios.forEach(offer);
     $("tabs").addEventListener("keydown", e => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
       if (!step) return;
@@ -587,7 +601,6 @@
       draw();
     });
     $("overlay").checked = state.overlay;
-    $("overlay").disabled = scenarios.length < 2;
     $("zoom-in").addEventListener("click", () => zoom(0.5));
     $("zoom-out").addEventListener("click", () => zoom(2));
     $("zoom-all").addEventListener("click", () => setRange(...full));
@@ -608,10 +621,13 @@
       e.preventDefault();
     });
     state.scenario = Math.max(0, scenarios.findIndex(s => s.trials.some(t => (t.t || []).length)));
-    state.trial = scenarios[state.scenario].typical;
+    if (scenarios.length) state.trial = scenarios[state.scenario].typical;
     controls();
   }
+  // What holds connections has no total: the page then begins with the other latency.
+  const recorded = which => scenarios.some(s => (s.entries || []).some(e => e[which]));
   for (const input of document.querySelectorAll("input[name=latency]")) {
+    input.checked = input.value === (recorded("total") ? "total" : "connect");
     input.addEventListener("change", drawDistribution);
   }
   $("theme").addEventListener("click", () => {
@@ -640,7 +656,7 @@
   redraw();
   // For tests, and for readers who want the figures in the console.
   window.ctload = {
-    scenarios, open, quantile, state, refresh,
+    scenarios, open, quantile, state, refresh, add,
     plots: () => plots, range: () => range, distribution: () => distribution,
   };
 })();

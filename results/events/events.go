@@ -1,12 +1,13 @@
-// Package events is the stream of what happens during a run. The orchestrator makes one [Event]
-// after another; the progress on a terminal, the lines of `ctload run --events` and the live page
-// all read this stream.
+// Package events is the stream of what happens during a run or a search. The orchestrator makes one
+// [Event] after another; the progress on a terminal, the lines of --events and the live page all
+// read this stream.
 package events
 
 import (
 	"time"
 
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/search"
 )
 
 // Kind names what an event tells.
@@ -14,7 +15,8 @@ type Kind string
 
 // The kinds of events. Each has the fields of [Event] that its comment names, beside the time.
 const (
-	// RunBegin is the first one: Run, without trials; Order; TimeLines; Labs.
+	// RunBegin is the first one: Run, without trials; Order; TimeLines; Labs. A search plans no
+	// trials: it has no Order.
 	RunBegin Kind = "run-begin"
 	// TrialBegin has Index and Total. It and all events up to TrialEnd have Scenario and Trial.
 	TrialBegin Kind = "trial-begin"
@@ -30,6 +32,8 @@ const (
 	ProbeMoved Kind = "probe"
 	// ActionMoved has Action: a step of an action, as actions.jsonl has it.
 	ActionMoved Kind = "action"
+	// LimitMoved has Limit: what a search knows of the limit of a scenario. It belongs to no trial.
+	LimitMoved Kind = "limit"
 	// Noted has Note, a remark for the user.
 	Noted Kind = "note"
 	// TrialEnd has Result, as run.json has it.
@@ -40,7 +44,7 @@ const (
 	Lost Kind = "lost"
 )
 
-// Event is one event of a run. Fields that its kind does not name are empty.
+// Event is one event of a run or a search. Fields that its kind does not name are empty.
 type Event struct {
 	Kind Kind      `json:"event"`
 	Time time.Time `json:"time"` // of the host that runs ctload
@@ -61,6 +65,7 @@ type Event struct {
 	Sample    *results.Sample      `json:"sample,omitempty"`
 	Probe     *Probe               `json:"probe,omitempty"`
 	Action    *results.ActionEvent `json:"action,omitempty"`
+	Limit     *search.Scenario     `json:"limit,omitempty"`
 	Note      string               `json:"note,omitempty"`
 	Result    *results.Trial       `json:"result,omitempty"`
 	End       *End                 `json:"end,omitempty"`
