@@ -3,6 +3,7 @@ package generators
 import (
 	"testing"
 	"time"
+	"unsafe"
 )
 
 func TestAwaiting(t *testing.T) {
@@ -40,5 +41,12 @@ func TestAwaiting(t *testing.T) {
 	a.sent(1, late)
 	if waited, ok := a.settle(1, late+14*time.Minute); !ok || waited != 14*time.Minute {
 		t.Errorf("waited %s, %t", waited, ok)
+	}
+}
+
+// TestConnectionSize bounds what a million held connections of sockets take beside the kernel's own.
+func TestConnectionSize(t *testing.T) {
+	if size := unsafe.Sizeof(conn{}); size > 96 {
+		t.Errorf("the state of a connection takes %d bytes, want at most 96", size)
 	}
 }

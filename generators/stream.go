@@ -60,8 +60,8 @@ func newStream(l *load, number int) (*stream, error) {
 		reuses: l.reusesSockets(), lives: !l.Lifetime.None(),
 		concurrency: l.workerConcurrency(number),
 	}
-	s.waiting = deadlines.NewQueue(func(i int32) *deadlines.Link { return &s.slot(i).Link })
-	s.sends = deadlines.NewQueue(func(i int32) *deadlines.Link { return &s.slot(i).sends })
+	link := func(i int32) *deadlines.Link { return &s.slot(i).Link }
+	s.waiting, s.sends = deadlines.NewQueue(link), deadlines.NewQueue(link)
 	if l.AtOnce > 1 {
 		if s.burst, err = newBurst(l); err != nil {
 			return nil, errors.Join(err, s.close())
@@ -192,12 +192,11 @@ type conn struct {
 	// intended is the planned start of the connection or of its current request, since the start
 	// of the load.
 	intended       time.Duration
-	connected      time.Duration  // when it was established, or its request sent where it is kept
-	life           time.Duration  // how long it stays open; while held, when it ends
-	deadlines.Link                // in the queue of time limits
-	sends          deadlines.Link // in the queue of held connections that send
-	expected       int64          // bytes still to come (tcp)
-	received       int64          // bytes received
+	connected      time.Duration // when it was established, or its request sent where it is kept
+	life           time.Duration // how long it stays open; while held, when it ends
+	deadlines.Link               // in the queue of time limits or, while held, of those that send
+	expected       int64         // bytes still to come (tcp)
+	received       int64         // bytes received
 	fd             int32
 	generation     uint32 // tells the connection from earlier ones in the slot
 	registered     uint32 // the generation that epoll has for the descriptor
