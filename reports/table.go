@@ -125,31 +125,41 @@ func prune(lines []line, list []row) ([]line, []row) {
 
 // choose orders the columns as every format shows them, and drops those that do not fit the width:
 // after the scenario and its verdict come the columns in which scenarios differ, then those that
-// are alike in all. The least important ones that are alike are dropped first.
+// are alike in all. The least important ones in which the parts of scenarios are alike as well are
+// dropped first.
 func choose(lines []line, list []row, width int) (kept []line, dropped int) {
-	differs := func(l line) bool {
-		first := ""
+	differs := func(l line, parts bool) bool {
+		first := map[string]string{} // by the name of the part, "" for a whole scenario
 		for i, r := range list {
-			switch {
-			case r.part != nil:
-			case first == "":
-				first = l.cells[i]
-			case l.cells[i] != first:
+			name := ""
+			if r.part != nil {
+				if name = r.name; !parts {
+					continue
+				}
+			}
+			if cell, seen := first[name]; !seen {
+				first[name] = l.cells[i]
+			} else if l.cells[i] != cell {
 				return true
 			}
 		}
 		return false
 	}
-	var unlike, alike []line
+	var unlike, alike, telling, same []line
 	for i, l := range lines {
-		if i < 2 || differs(l) {
+		if i < 2 || differs(l, false) {
 			unlike = append(unlike, l)
 		} else {
 			alike = append(alike, l)
 		}
+		if i < 2 || differs(l, true) {
+			telling = append(telling, l)
+		} else {
+			same = append(same, l)
+		}
 	}
 	kept = slices.Concat(unlike, alike)
-	for _, group := range [][]line{alike, unlike} {
+	for _, group := range [][]line{same, telling} {
 		for i := len(importance) - 1; i >= 2 && total(kept) > width; i-- {
 			named := func(l line) bool { return l.name == importance[i] }
 			if slices.ContainsFunc(group, named) {
