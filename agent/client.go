@@ -107,6 +107,17 @@ func (c *Client) Cards(ctx context.Context) ([]Card, error) {
 	return call[[]Card](ctx, c, "Cards", nothing{})
 }
 
+// CountFlows makes the node count, from now on, the packets that its links receive of flows, each
+// list of them for itself. It returns why the node cannot; "" when it does.
+func (c *Client) CountFlows(ctx context.Context, lists [][]Flows) (missing string, err error) {
+	return call[string](ctx, c, "CountFlows", lists)
+}
+
+// FlowCounts returns the number of packets of each list of CountFlows.
+func (c *Client) FlowCounts(ctx context.Context) ([]int64, error) {
+	return call[[]int64](ctx, c, "FlowCounts", nothing{})
+}
+
 // Configure applies settings to the node's kernel.
 func (c *Client) Configure(ctx context.Context, settings tuning.Settings) error {
 	return drop(call[nothing](ctx, c, "Configure", settings))

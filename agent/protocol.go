@@ -22,6 +22,7 @@ import (
 
 	"github.com/ctload/ctload/agent/samplers"
 	"github.com/ctload/ctload/generators"
+	"github.com/ctload/ctload/generators/sockets"
 )
 
 // nothing is an empty message.
@@ -73,6 +74,9 @@ type Card struct {
 	// of sending them, or after the card had received them.
 	ShapedSent, ShapedReceived int64
 }
+
+// Flows describes packets by their tuples.
+type Flows = sockets.Flows
 
 // execRequest is a command to run on the node.
 type execRequest struct {
@@ -131,6 +135,8 @@ var service = grpc.ServiceDesc{
 		unary("Network", (*server).network),
 		unary("Meet", (*server).meet),
 		unary("Cards", (*server).countCards),
+		unary("CountFlows", (*server).countFlows),
+		unary("FlowCounts", (*server).flowCounts),
 		unary("Configure", (*server).configure),
 		unary("ReadBack", (*server).readBack),
 		unary("Respond", (*server).respond),

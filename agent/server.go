@@ -32,6 +32,7 @@ type server struct {
 	mu    sync.Mutex
 	loads map[string]preparedLoad
 	cards []string // the links that the caller has set up, in that order
+	flows flowCounters
 }
 
 // serve answers calls on stream until it ends, then undoes every fault and closes everything that
@@ -61,6 +62,7 @@ func serve(ctx context.Context, stream io.ReadWriteCloser, c *children, node fau
 		err = nil
 	}
 	server.Stop()
+	s.flows.close()
 	return errors.Join(err, s.Set.Close(), s.sampler.Close())
 }
 

@@ -76,7 +76,7 @@ func (t *trial) collect(before tuning.State, first CrossCheck) error {
 	t.result.Silences = silences(wiring.Assignments(
 		t.Plan.Experiment.Topology, t.scenario, t.Plan.Seed))
 	t.result.Transit = t.transit(t.framesBefore, frames)
-	t.result.SetReceived(wiring.DUT)
+	t.result.SetReceived(wiring.DUT, t.received(t.framesBefore, frames))
 	t.result.Stack = stack(last.System, t.result.Rules)
 	if t.result.Stack != nil {
 		t.result.Stack.DropReasonsMissing = t.dropsUnseen

@@ -22,6 +22,8 @@ import (
 type frames struct {
 	cards map[place]agent.Card
 	ends  map[place]link.Count // the lab's ends
+	// flows counts what the DUT received of each entry of [trial.countedFlows].
+	flows []int64
 	// moving counts the frames that passed the cards between the last two readings.
 	moving int64
 }
@@ -52,6 +54,9 @@ func (t *trial) countFrames(ctx context.Context) (frames, error) {
 		before := last
 		last, err = t.readFrames(ctx)
 		last.moving = last.passed() - before.passed()
+		if !slices.Equal(last.flows, before.flows) {
+			last.flows = nil // more may come
+		}
 		limit := readingLimit
 		if last.moving > fewFrames {
 			limit = drainLimit
@@ -95,6 +100,12 @@ func (t *trial) readFrames(ctx context.Context) (frames, error) {
 		})
 	}
 	f := frames{cards: map[place]agent.Card{}, ends: map[place]link.Count{}}
+	if len(t.countedFlows) > 0 {
+		reading.Go(func() (err error) {
+			f.flows, err = t.dut.Agent().FlowCounts(ctx)
+			return err
+		})
+	}
 	if err := reading.Wait(); err != nil {
 		return f, err
 	}
@@ -115,6 +126,48 @@ func (t *trial) readFrames(ctx context.Context) (frames, error) {
 		}
 	}
 	return f, err
+}
+
+// countFlows makes the DUT count what it receives of the entries whose packets it can tell apart.
+func (t *trial) countFlows(ctx context.Context, entries []wiring.Assignment) error {
+	countable := wiring.Countable(entries)
+	if len(countable) == 0 {
+		return nil
+	}
+	names := slices.Sorted(maps.Keys(countable))
+	lists := make([][]agent.Flows, len(names))
+	for i, name := range names {
+		lists[i] = countable[name]
+	}
+	missing, err := t.dut.Agent().CountFlows(ctx, lists)
+	switch {
+	case err != nil:
+		return fmt.Errorf("count the packets of entries: %w", err)
+	case missing != "":
+		t.remark("the DUT does not count what it receives of each entry: " + missing)
+	default:
+		t.countedFlows = names
+	}
+	return nil
+}
+
+// received returns what the DUT received of entries, by name, as far as it is exact: frames of a
+// DUT that has lost its counters in a reboot, or that itself drops what its card has received, tell
+// nothing.
+func (t *trial) received(before, after frames) map[string]int64 {
+	if len(t.series.clocks) > 1 || len(after.flows) != len(t.countedFlows) {
+		return nil
+	}
+	for at, c := range after.since(before).cards {
+		if at.node == t.dut.Name() && c.ShapedReceived > 0 {
+			return nil
+		}
+	}
+	counts := map[string]int64{}
+	for i, name := range t.countedFlows {
+		counts[name] = after.flows[i]
+	}
+	return counts
 }
 
 // since returns the frames since an earlier reading.

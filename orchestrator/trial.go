@@ -57,6 +57,7 @@ type trial struct {
 	skew         time.Duration
 	made         map[string]generators.Result // of the generators, by the entry's name
 	framesBefore frames                       // counted at the baseline
+	countedFlows []string                     // entries whose packets the DUT counts
 	// dropsUnseen tells why drops are not counted by reason; empty when they are.
 	dropsUnseen string
 	// busy is the largest share of their time that workers of a closed loop were busy.
@@ -177,6 +178,9 @@ func (t *trial) measure(ctx context.Context) error {
 		return err
 	}
 	if err := t.meet(ctx); err != nil {
+		return err
+	}
+	if err := t.countFlows(ctx, entries); err != nil {
 		return err
 	}
 	if t.framesBefore, err = t.countFrames(ctx); err != nil {

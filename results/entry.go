@@ -92,13 +92,15 @@ type Entry struct {
 	Attempts
 	// Start is the time of its first attempt, in seconds after the start of the load.
 	Start float64 `json:"start_s"`
-	// Received counts those sent that reached the DUT; nil where that is not known exactly.
+	// Received counts those sent that reached the DUT; nil where that is not known exactly, or the
+	// load awaits answers.
 	Received *int64 `json:"received,omitempty"`
 }
 
 func (e Entry) unmeasured(path string) string {
 	if lastPart(path) == "received" && e.Received == nil {
-		return "it is known only where every packet of a load without answers arrived"
+		return "it is known only of a load without answers, where every frame arrived, or where " +
+			"each attempt is one packet on tuples that no other entry has"
 	}
 	return e.Attempts.unmeasured(path)
 }
@@ -144,13 +146,19 @@ func Summed(entries map[string]Entry) (names []string, why string) {
 	return names, ""
 }
 
-// SetReceived sets Received of the entries that ask for no answer, where [Trial.Transit] shows that
-// every frame to the DUT arrived: frames that got lost could be of any entry. An entry of the DUT
-// itself crosses no link.
-func (t *Trial) SetReceived(dut string) {
+// SetReceived sets Received of the entries that ask for no answer: to what the DUT counted of them,
+// by name, or without such a count to what they sent where [Trial.Transit] shows that every frame
+// to the DUT arrived. An entry of the DUT itself crosses no link.
+func (t *Trial) SetReceived(dut string, counted map[string]int64) {
 	arrived := t.Transit != nil && t.Transit.ToDUT.Dropped == 0 && t.Transit.ToDUT.Missing == 0
 	for name, e := range t.Entries {
-		if e.Received = nil; e.OneWay() && e.From != dut && arrived {
+		e.Received = nil
+		n, known := counted[name]
+		switch {
+		case !e.OneWay() || e.From == dut:
+		case known:
+			e.Received = &n
+		case arrived:
 			e.Received = new(*e.Sent)
 		}
 		t.Entries[name] = e

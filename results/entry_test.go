@@ -174,21 +174,37 @@ func TestSummed(t *testing.T) {
 	}
 }
 
-// TestSetReceived: what arrived is known only where nothing could get lost.
+// TestSetReceived: what arrived is known where the DUT counted it, or where nothing got lost.
 func TestSetReceived(t *testing.T) {
-	for missing, want := range map[int64]*int64{0: new(int64(400)), 1: nil} {
+	counted := map[string]int64{"flood": 377, "users": 9, "own": 5}
+	for _, test := range []struct {
+		missing int64
+		counted map[string]int64
+		want    *int64
+	}{
+		{0, nil, new(int64(400))},
+		{1, nil, nil},
+		{23, counted, new(int64(377))},
+		{0, map[string]int64{}, new(int64(400))},
+	} {
+		own := sent(5)
+		own.From = "dut"
 		trial := Trial{
-			Entries: map[string]Entry{"flood": sent(400), "users": entry("requests", 9, 0)},
-			Transit: &Transit{
-				ToDUT: Crossing{Sent: 500, Received: 500 - missing, Missing: missing},
+			Entries: map[string]Entry{
+				"flood": sent(400), "users": entry("requests", 9, 0), "own": own,
 			},
+			Transit: &Transit{ToDUT: Crossing{
+				Sent: 500, Received: 500 - test.missing, Missing: test.missing,
+			}},
 		}
-		trial.SetReceived("dut")
-		if got := trial.Entries["flood"].Received; !cmp.Equal(got, want) {
-			t.Errorf("missing %d: %v", missing, got)
+		trial.SetReceived("dut", test.counted)
+		if diff := cmp.Diff(test.want, trial.Entries["flood"].Received); diff != "" {
+			t.Errorf("%+v (-want +got)\n%s", test, diff)
 		}
-		if got := trial.Entries["users"].Received; got != nil {
-			t.Errorf("received %d of what awaits answers", *got)
+		for _, name := range []string{"users", "own"} {
+			if got := trial.Entries[name].Received; got != nil {
+				t.Errorf("received %d of %s", *got, name)
+			}
 		}
 	}
 }
@@ -225,8 +241,9 @@ func TestThreshold_Names(t *testing.T) {
 		{`entries["flood.v6"].sent == 400`, true, `entries["flood.v6"].sent = 400`},
 		{
 			`entries["flood.v6"].received == 400`, false,
-			`entries["flood.v6"].received = missing: not measured, since it is known only where ` +
-				"every packet of a load without answers arrived",
+			`entries["flood.v6"].received = missing: not measured, since it is known only of a ` +
+				"load without answers, where every frame arrived, or where each attempt is one " +
+				"packet on tuples that no other entry has",
 		},
 		{"probes.ssh.loss < 0.01", false, "probes.ssh.loss = 0.01"},
 		{
