@@ -8,45 +8,51 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctload/ctload/internal/hosttest"
 	"github.com/ctload/ctload/internal/labtest"
 	"github.com/ctload/ctload/results"
 )
 
-// TestTransit makes loads of every kind from a namespace, of both address families: each frame that
-// it and the DUT sent arrived or was dropped at a named place. Rules of the DUT, which know nothing
-// of links, count the first packet of every flow.
-func TestTransit(t *testing.T) {
-	labtest.Need(t)
-	t.Run("namespaces", func(t *testing.T) {
-		balanced(t, 600, []string{
-			"udp, rate: 1000/s, crafted: true, silent: true, slack: 5s",
-			"udp, burst: {size: 300, every: 300ms}, crafted: true, silent: true, slack: 5s",
-			"udp, rate: 1000/s, silent: true, slack: 5s",
-			"udp, burst: {size: 300, every: 300ms}, silent: true, slack: 5s",
-			"udp, sine: {mean: 1000/s, amplitude: 500/s, period: 300ms}, slack: 5s",
-			"syn, rate: 1000/s, slack: 5s",
-			"syn, stages: [{from: 500/s, rate: 1500/s, duration: 600ms}], slack: 5s",
-			"handshake, rate: 1000/s, slack: 5s",
-			"tcp, rate: 1000/s, slack: 5s",
-			"tcp, burst: {size: 300, every: 300ms}, slack: 5s",
-			"hold, rate: 1000/s, duration: 100ms, slack: 5s",
-			"http, concurrency: 20",
-			"icmp, rate: 1000/s, slack: 5s",
-		}, "--driver", "netns")
-	})
-	t.Run("guest", func(t *testing.T) {
-		balanced(t, 200, []string{
-			"udp, burst: {size: 100, every: 500ms}, crafted: true, silent: true, slack: 5s",
-			"udp, rate: 200/s, slack: 5s",
-			"tcp, sine: {mean: 200/s, amplitude: 100/s, period: 500ms}, slack: 5s",
-			"icmp, stages: [{from: 100/s, rate: 300/s, duration: 1s}], slack: 5s",
-		})
-	})
+// kindsOfLoad are all kinds of load.
+var kindsOfLoad = []string{
+	"http", "tcp", "hold", "udp", "udp, silent: true", "udp, crafted: true, silent: true", "syn",
+	"handshake", "icmp",
 }
 
-// balanced runs loads with the given number of flows each, and requires an exact balance of their
-// frames.
-func balanced(t *testing.T, flows int64, loads []string, args ...string) {
+// shapesOfLoad are the courses of a rate of r/s within a second or two, by name.
+func shapesOfLoad(r int) map[string]string {
+	return map[string]string{
+		"rate":  fmt.Sprintf("rate: %d/s", r),
+		"burst": fmt.Sprintf("burst: {size: %d, every: 300ms}", r/4),
+		"ramp":  fmt.Sprintf("stages: [{from: %d/s, rate: %d/s, duration: 1s}]", r/2, r+r/2),
+		"sine":  fmt.Sprintf("sine: {mean: %d/s, amplitude: %d/s, period: 300ms}", r, r/2),
+	}
+}
+
+// TestTransit makes loads of every kind and of every course of their rate, all of a course at once
+// and of both address families: each frame that the load node and the DUT sent arrived or was
+// dropped at a named place. Rules of the DUT, which know nothing of links, count the first packet of
+// every flow. Of guests, it takes one course but in long tests.
+func TestTransit(t *testing.T) {
+	labtest.Need(t)
+	for shape, text := range shapesOfLoad(400) {
+		t.Run("namespaces/"+shape, func(t *testing.T) {
+			balanced(t, 400, text, kindsOfLoad, "--driver", "netns")
+		})
+	}
+	for shape, text := range shapesOfLoad(100) {
+		t.Run("guest/"+shape, func(t *testing.T) {
+			if shape != "burst" && !hosttest.Long() {
+				t.Skip("only in long tests")
+			}
+			balanced(t, 100, text, kindsOfLoad)
+		})
+	}
+}
+
+// balanced runs loads of one course with the given number of flows each, and requires an exact
+// balance of their frames.
+func balanced(t *testing.T, flows int64, course string, loads []string, args ...string) {
 	t.Helper()
 	numbers := map[string]string{
 		"tcp": "connections", "hold": "connections", "http": "requests", "icmp": "flows",
@@ -54,8 +60,11 @@ func balanced(t *testing.T, flows int64, loads []string, args ...string) {
 	var workload, rules4, rules6 strings.Builder
 	for i, load := range loads {
 		kind, _, _ := strings.Cut(load, ",")
-		fmt.Fprintf(&workload, "  - {name: load%d, %s: %d, generator: %s", i,
-			cmp.Or(numbers[kind], "flows"), flows, load)
+		fmt.Fprintf(&workload, "  - {name: load%d, %s: %d, %s, slack: 5s, generator: %s", i,
+			cmp.Or(numbers[kind], "flows"), flows, course, load)
+		if kind == "hold" && !strings.Contains(course, "stages") { // which have a length
+			workload.WriteString(", duration: 100ms")
+		}
 		count4 := fmt.Sprintf("-p tcp -m tcp --dport %d --tcp-flags FIN,SYN,RST,ACK SYN", 9000+i)
 		count6 := count4
 		switch kind {
@@ -96,7 +105,12 @@ recovery: 500ms
 		t.Fatalf("exit status %d\n%s\n%s\n%s", o.status, text, o.stdout, o.stderr)
 	}
 	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
-	exact(t, "every kind", trial.Transit)
+	exact(t, course, trial.Transit)
+	for name, e := range trial.Entries {
+		if e.Done() != flows || e.OneWay() && (e.Received == nil || *e.Received != flows) {
+			t.Errorf("%s, %s: done %d, received %v of %d", e.Kind, name, e.Done(), e.Received, flows)
+		}
+	}
 	hits := ruleHits(trial)
 	if want := 2 * len(loads); len(hits) != want {
 		t.Errorf("%d rules of the DUT counted packets, want %d", len(hits), want)
@@ -127,6 +141,69 @@ func exact(t *testing.T, name string, transit *results.Transit) {
 	}
 }
 
+// TestTransit_Received cuts the link of the DUT in the middle of loads without answers: of each
+// entry, the DUT received what its rules have counted, which know nothing of links.
+func TestTransit_Received(t *testing.T) {
+	labtest.Need(t)
+	rules := countedBefore(9000, 9001, 9002)
+	text := `
+experiment: received
+topology: {kind: server, families: [ipv4, ipv6]}
+dut:` + rules + strings.Replace(rules, "rules:", "rules6:", 1) + `
+workload:
+  - {name: sockets, ports: 9000, generator: udp, flows: 600, rate: 300/s, silent: true, slack: 5s}
+  - {name: crafted, ports: 9001, generator: udp, flows: 600, rate: 300/s, crafted: true, slack: 5s}
+  - {name: syn, ports: 9002, generator: syn, flows: 600, rate: 300/s, slack: 5s}
+actions: [{action: link-down, link: dut/client, at: 500ms, for: 700ms}]
+recovery: 500ms
+`
+	o, _ := measuredRun(t, 5*time.Minute, experiment(t, text), "--driver", "netns")
+	if o.status != statusOK {
+		t.Fatalf("exit status %d\n%s\n%s", o.status, o.stdout, o.stderr)
+	}
+	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
+	heldToRules(t, trial, map[string]int{"sockets": 9000, "crafted": 9001, "syn": 9002})
+	for name, e := range trial.Entries {
+		if *e.Sent != 600 || e.Received != nil && *e.Received == 600 {
+			t.Errorf("%s: no frame of %d sent was lost", name, *e.Sent)
+		}
+	}
+}
+
+// countedBefore returns rules of a DUT that count the packets to ports before anything else: SYNs
+// to the port 9002, datagrams to others.
+func countedBefore(ports ...int) string {
+	text := "\n  rules: |\n    *raw\n"
+	for _, port := range ports {
+		match := "-p udp -m udp --dport %d"
+		if port == 9002 {
+			match = "-p tcp -m tcp --dport %d"
+		}
+		text += fmt.Sprintf("    -A PREROUTING "+match+"\n", port)
+	}
+	return text + "    COMMIT\n" + strings.TrimPrefix(tracked, "\n  rules: |\n")
+}
+
+// heldToRules holds what the DUT received of entries to what its rules counted at their ports.
+func heldToRules(t *testing.T, trial results.Trial, ports map[string]int) {
+	t.Helper()
+	hits := ruleHits(trial)
+	for name, port := range ports {
+		e, want := trial.Entries[name], int64(0)
+		for rule, n := range hits {
+			if strings.HasSuffix(rule, fmt.Sprintf("--dport %d", port)) {
+				want += n
+			}
+		}
+		switch {
+		case e.Received == nil:
+			t.Errorf("%s: received is unknown", name)
+		case *e.Received != want || want == 0 || want > *e.Sent:
+			t.Errorf("%s: received %d of %d, want %d of %v", name, *e.Received, *e.Sent, want, hits)
+		}
+	}
+}
+
 // ruleHits returns how many packets each rule of the DUT's tables raw has counted.
 func ruleHits(trial results.Trial) map[string]int64 {
 	hits := map[string]int64{}
@@ -145,9 +222,10 @@ func TestTransit_Lost(t *testing.T) {
 	text := `
 experiment: flood
 dut:
-  memory: 256MiB` + tracked + `
+  memory: 256MiB` + countedBefore(9000) + `
 workload:
-  - {generator: udp, duration: 1s, rate: 100k/s, silent: true, crafted: true, sources: 1000}
+  - {name: flood, generator: udp, duration: 1s, rate: 100k/s, silent: true, crafted: true,
+     sources: 1000, ports: 9000}
 recovery: 1s
 `
 	o := ctload(t, 5*time.Minute, "run", experiment(t, text), "--accelerator", "tcg",
@@ -161,6 +239,7 @@ recovery: 1s
 	if p := to.Places[0]; p.Part != results.PartQueue || p.Node != "dut" || to.Lost() != p.Frames {
 		t.Errorf("lost %d at %+v", to.Lost(), to.Places)
 	}
+	heldToRules(t, trial, map[string]int{"flood": 9000})
 	if to.Sent < trial.Load.Offered || to.Sent > trial.Load.Offered+20 {
 		t.Errorf("%d frames of a load of %d packets", to.Sent, trial.Load.Offered)
 	}
@@ -180,9 +259,9 @@ func TestTransit_Conditions(t *testing.T) {
 	text := `
 experiment: lossy
 dut:
-  memory: 512MiB` + tracked + `
+  memory: 512MiB` + countedBefore(9000) + `
 workload:
-  - {generator: udp, flows: 2400, rate: 400/s, silent: true, slack: 5s}
+  - {name: lossy, ports: 9000, generator: udp, flows: 2400, rate: 400/s, silent: true, slack: 5s}
 actions: [{action: network, link: dut/client, loss: 20%, at: 0s, for: 5s}]
 recovery: 1s
 `
@@ -192,6 +271,7 @@ recovery: 1s
 	}
 	trial := decode(t, o.stdout).Scenarios[0].Trials[0]
 	exact(t, "lossy", trial.Transit)
+	heldToRules(t, trial, map[string]int{"lossy": 9000})
 	to := trial.Transit.ToDUT
 	if p := to.Places[0]; p.Part != results.PartConditions || !trial.Transit.Expected {
 		t.Errorf("lost at %+v, expected: %v", to.Places, trial.Transit.Expected)
