@@ -21,39 +21,13 @@ const (
 	MostEntries = 100_000
 )
 
-// Write writes a capture: the entries one by one, so that no text of all of them is in memory.
+// Write writes a capture. The entries are written in pieces: no text of all of them is in memory.
 func Write(w io.Writer, c *Capture) error {
 	compressed, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
 	if err != nil {
 		return err
 	}
 	return errors.Join(write(compressed, c), compressed.Close())
-}
-
-func write(w io.Writer, c *Capture) error {
-	head := *c
-	head.Table.Entries = nil
-	text, err := json.Marshal(head)
-	if err != nil {
-		return err
-	}
-	const end = "}}" // of the table, which has its scope at least, and of the capture
-	if _, err := w.Write(append(text[:len(text)-len(end)], `,"entries":[`...)); err != nil {
-		return err
-	}
-	entries := json.NewEncoder(w)
-	for i := range c.Table.Entries {
-		if i > 0 {
-			if _, err := io.WriteString(w, ","); err != nil {
-				return err
-			}
-		}
-		if err := entries.Encode(&c.Table.Entries[i]); err != nil {
-			return err
-		}
-	}
-	_, err = io.WriteString(w, "]"+end)
-	return err
 }
 
 // IsCapture reports whether a file begins as one that Write has written.

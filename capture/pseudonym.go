@@ -24,13 +24,14 @@ type Pseudonyms struct {
 	// Comments keeps the comments and the prefixes of log lines that rules have.
 	Comments bool
 
-	keep    bool // of prefixes
-	cipher  cipher.Block
-	padding [aes.BlockSize]byte
-	known   map[netip.Addr]netip.Addr
-	ports   map[uint16]uint16
+	keep     bool // of prefixes
+	cipher   cipher.Block
+	padding  [aes.BlockSize]byte
+	known    map[netip.Addr]netip.Addr
+	ports    [1 << 16]uint16 // the number of each; 0: none yet
+	nextPort uint16          // the next number, unless it is a service
 	// services are the ports that stay, since they tell what a connection asked for.
-	services map[uint16]bool
+	services [1 << 16]bool
 	four     map[bool]uint32 // numbers given to private and to other addresses
 	six      map[bool]uint64
 }
@@ -41,8 +42,7 @@ type Pseudonyms struct {
 // Anonymization, 2002), under a random key that is thrown away.
 func NewPseudonyms(keepPrefixes bool) (*Pseudonyms, error) {
 	p := &Pseudonyms{keep: keepPrefixes, known: map[netip.Addr]netip.Addr{},
-		ports: map[uint16]uint16{}, services: map[uint16]bool{},
-		four: map[bool]uint32{}, six: map[bool]uint64{}}
+		nextPort: lastSystemPort + 1, four: map[bool]uint32{}, six: map[bool]uint64{}}
 	var key [32]byte
 	if _, err := rand.Read(key[:]); err != nil {
 		return nil, fmt.Errorf("make a key for pseudonyms: %w", err)
@@ -91,6 +91,9 @@ func told(key, value string) bool {
 		strings.Contains(key, ".neigh.default.gc_thresh") && !addresses.MatchString(value)
 }
 
+// lastSystemPort is the last of the ports that name services alone (RFC 6335).
+const lastSystemPort = 1023
+
 // serviceShare is the least share of the entries that a high destination port must have to count
 // as a service.
 const serviceShare = 0.005
@@ -98,7 +101,7 @@ const serviceShare = 0.005
 // findServices finds the destination ports that tell what connections ask for: those below 1024,
 // and those that many entries share.
 func (p *Pseudonyms) findServices(entries []Entry) {
-	counts := map[uint16]int{}
+	var counts [1 << 16]int
 	for _, e := range entries {
 		counts[e.Original.DestinationPort]++
 		if e.Reply.SourcePort != e.Original.DestinationPort { // the port after translation
@@ -106,9 +109,8 @@ func (p *Pseudonyms) findServices(entries []Entry) {
 		}
 	}
 	for port, n := range counts {
-		if port < 1024 || n > 1 && float64(n) >= serviceShare*float64(len(entries)) {
-			p.services[port] = true
-		}
+		p.services[port] = port <= lastSystemPort ||
+			n > 1 && float64(n) >= serviceShare*float64(len(entries))
 	}
 }
 
@@ -118,19 +120,19 @@ func (p *Pseudonyms) tuple(t *Tuple) {
 	t.SourcePort, t.DestinationPort = p.port(t.SourcePort), p.port(t.DestinationPort)
 }
 
-// port numbers the ports that are no services, from 1024 on; 0 is none.
+// port numbers the ports that are no services, behind those of the system; 0 is none.
 func (p *Pseudonyms) port(port uint16) uint16 {
-	if port < 1024 || p.services[port] {
+	if port <= lastSystemPort || p.services[port] {
 		return port
 	}
-	n, ok := p.ports[port]
-	for next := 1024 + len(p.ports); !ok; next++ {
-		if !p.services[uint16(next)] {
-			n, ok = uint16(next), true
+	if p.ports[port] == 0 {
+		for p.services[p.nextPort] {
+			p.nextPort++
 		}
+		p.ports[port] = p.nextPort
+		p.nextPort++
 	}
-	p.ports[port] = n
-	return n
+	return p.ports[port]
 }
 
 // Address returns the pseudonym of an address. Addresses that tell nothing of a host stay:

@@ -17,7 +17,7 @@ import (
 // listing is the beginning of one walk over the table.
 type listing struct {
 	list  []capture.Entry
-	index map[uint32]int32 // of the entries in list, by their identifiers
+	ids   []uint32 // the kernel's identifiers of the entries in list
 	scope capture.Scope
 	// before and after are the numbers of entries around the walk.
 	before, after int64
@@ -61,11 +61,10 @@ func (t *taker) entries(ctx context.Context, most int) (l listing, err error) {
 		return l, err
 	}
 	room := min(most, int(l.before)) // the file's size without a copy for each growth
-	l.list, l.index = make([]capture.Entry, 0, room), make(map[uint32]int32, room)
+	l.list, l.ids = make([]capture.Entry, 0, room), make([]uint32, 0, room)
 	l.scope = capture.Whole
 	whole, err := t.walk(ctx, most, func(e ctnetlink.Entry) {
-		l.index[e.ID] = int32(len(l.list))
-		l.list = append(l.list, converted(e))
+		l.list, l.ids = append(l.list, converted(e)), append(l.ids, e.ID)
 	})
 	if !whole {
 		l.scope = capture.Prefix
@@ -94,20 +93,21 @@ func (t *taker) again(ctx context.Context, l listing) error {
 	const more = 1.05 // for what chance and expired entries add
 	grown := max(1, float64(now)/float64(max(1, l.before)))
 	compared := min(len(l.list), max(comparedAtLeast, len(l.list)/4))
-	reached := -1 // in the first listing
+	states := make(map[uint32]string, compared)
 	whole, err := t.walk(ctx, int(float64(compared)*grown*more), func(e ctnetlink.Entry) {
-		i, there := l.index[e.ID]
-		if !there {
-			return
-		}
-		reached = max(reached, int(i))
-		l.list[i].Stays = stateOf(e) == l.list[i].State
+		states[e.ID] = stateOf(e)
 	})
-	if whole {
-		reached = len(l.list) - 1
+	reached := 0 // how many of the first listing the second one covers
+	for i, id := range l.ids {
+		if _, there := states[id]; there || whole {
+			reached = i + 1
+		}
 	}
-	for i := range l.list[:reached+1] {
-		l.list[i].Gone = !l.list[i].Stays
+	for i := range l.list[:reached] {
+		e := &l.list[i]
+		state, there := states[l.ids[i]]
+		e.Stays = there && state == e.State
+		e.Gone = !e.Stays
 	}
 	return err
 }
