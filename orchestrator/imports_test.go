@@ -24,6 +24,7 @@ var house = []struct {
 	{"internal/netnstest", []string{"internal/hosttest"}},
 	{"internal/link", nil},
 	{"internal/rules", nil},
+	{"internal/textfile", nil},
 	{"internal/occupancy", nil},
 
 	{"generators/deadlines", nil},
@@ -42,7 +43,7 @@ var house = []struct {
 		"generators/threads", "generators/tuples",
 	}},
 
-	{"scenarios", []string{"internal/rules"}},
+	{"scenarios", []string{"internal/rules", "internal/textfile"}},
 	{"results", []string{"internal/occupancy", "internal/rules"}},
 	{"results/compare", []string{"results"}},
 	{"results/metrics", []string{"results"}},
@@ -117,8 +118,8 @@ var house = []struct {
 		"agent", "agent/faults", "agent/modload", "agent/tuning", "capture",
 		"capture/explain", "capture/host", "capture/replay",
 		"capture/saved", "generators", "generators/pacing", "generators/responders",
-		"generators/sockets", "generators/tuples", "internal/link", "labs", "orchestrator",
-		"orchestrator/forecast", "orchestrator/goals", "orchestrator/wiring",
+		"generators/sockets", "generators/tuples", "internal/link", "internal/textfile", "labs",
+		"orchestrator", "orchestrator/forecast", "orchestrator/goals", "orchestrator/wiring",
 		"reports", "reports/live", "reports/progress", "results", "results/alerts",
 		"results/compare", "results/events", "results/metrics", "scenarios", "search", "vm",
 		"vm/control", "vm/guest",

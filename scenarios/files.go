@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/ctload/ctload/internal/textfile"
 )
 
 // fileKeys are the keys whose text may stand in a file of its own, as {file: PATH}.
@@ -55,17 +56,12 @@ func (f *files) readAny(path string, named bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	file, err := os.Open(place)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	data, err := textfile.Read(place, maxFile)
 	switch {
 	case err != nil:
 		return "", err
-	case len(data) > maxFile:
-		return "", fmt.Errorf("it is longer than %s", Size(maxFile))
+	case len(data) == 0 && !info.Mode().IsRegular():
+		return "", errors.New("it is a pipe, and nothing writes to it")
 	case slices.Contains(data, 0):
 		return "", errors.New("it holds a NUL byte; it is not text")
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/ctload/ctload/internal/spelling"
+	"github.com/ctload/ctload/internal/textfile"
 )
 
 //go:embed library/*.yaml
@@ -64,7 +65,7 @@ func Load(nameOrPath string) (*Experiment, []Warning, error) {
 // error is an [*InvalidError].
 func Read(nameOrPath string, stdin io.Reader) (name string, data []byte, err error) {
 	if nameOrPath == Stdin {
-		if data, err = bounded(stdin); err != nil {
+		if data, err = textfile.ReadAll(stdin, maxBytes); err != nil {
 			return "", nil, invalidf(err, "reading the experiment from standard input: %v", err)
 		}
 		return "standard input", data, nil
@@ -78,19 +79,11 @@ func Read(nameOrPath string, stdin io.Reader) (name string, data []byte, err err
 			return "", nil, unknownExperiment(nameOrPath)
 		}
 	}
-	file, err := os.Open(nameOrPath)
-	if err == nil {
-		defer file.Close()
-		data, err = bounded(file)
-	}
-	if err != nil {
+	if data, err = textfile.Read(nameOrPath, maxBytes); err != nil {
 		return "", nil, invalidf(err, "reading the experiment: %v", err)
 	}
 	return nameOrPath, data, nil
 }
-
-// bounded reads up to one byte more than an experiment may have: a device has no end.
-func bounded(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, maxBytes+1)) }
 
 // Parse parses an experiment from a text; name is the file name in messages. The error is an
 // [*InvalidError] with everything that is wrong; Parse returns warnings with and without it.

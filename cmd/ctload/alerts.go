@@ -3,12 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/ctload/ctload/internal/textfile"
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/results/alerts"
@@ -39,14 +39,7 @@ func (f *alertFlags) print(
 	if f.scrape < 100*time.Millisecond || f.scrape > time.Hour {
 		return fmt.Errorf("--scrape: must be 100ms to 1h, not %v", f.scrape)
 	}
-	info, err := os.Stat(f.rules)
-	if err == nil && info.Size() > largestRules {
-		err = fmt.Errorf("%s is larger than %d bytes", f.rules, largestRules)
-	}
-	if err != nil {
-		return fmt.Errorf("--alerts: %w", err)
-	}
-	rules, err := os.ReadFile(f.rules)
+	rules, err := textfile.Read(f.rules, largestRules)
 	if err != nil {
 		return fmt.Errorf("--alerts: %w", err)
 	}

@@ -1,11 +1,10 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
+	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/ctload/ctload/capture/saved"
 	"github.com/ctload/ctload/internal/kernels"
 	"github.com/ctload/ctload/internal/spelling"
+	"github.com/ctload/ctload/internal/textfile"
 	"github.com/ctload/ctload/reports"
 	"github.com/ctload/ctload/scenarios"
 )
@@ -64,19 +64,16 @@ sysctl, dmesg and syslog, iptables-save, nft list ruleset, nstat, uname -r and n
 func loadCapture(cmd *cobra.Command, names []string) (*capture.Capture, error) {
 	var files []saved.File
 	for _, name := range names {
-		text, err := readSaved(cmd, name)
-		if err != nil {
+		c, text, err := readSaved(cmd, name)
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if capture.IsCapture(text) {
-			if len(names) > 1 {
-				return nil, fmt.Errorf("%s is a capture: it stands alone", name)
-			}
-			c, err := capture.Read(bytes.NewReader(text))
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
+		case c != nil && len(names) > 1:
+			return nil, fmt.Errorf("%s is a capture: it stands alone", name)
+		case c != nil:
 			return c, nil
+		case len(text) == 0:
+			return nil, fmt.Errorf("%s is empty, or a pipe to which nothing writes", name)
 		}
 		files = append(files, saved.File{Name: name, Text: text})
 	}
@@ -97,29 +94,31 @@ const mostFiles = 100
 // largestSaved bounds a saved text: a listing of four million entries.
 const largestSaved = 1 << 30
 
-// readSaved reads one saved text.
-func readSaved(cmd *cobra.Command, name string) ([]byte, error) {
+// readSaved reads a capture, or one saved text.
+func readSaved(cmd *cobra.Command, name string) (*capture.Capture, []byte, error) {
 	from := cmd.InOrStdin()
 	if name != scenarios.Stdin {
-		file, err := os.Open(name)
+		file, err := textfile.Open(name, largestSaved)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		defer file.Close()
-		info, err := file.Stat()
-		if err != nil {
-			return nil, err
-		}
-		if info.IsDir() {
-			return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("it is a folder")}
-		}
 		from = file
 	}
-	text, err := io.ReadAll(io.LimitReader(from, largestSaved+1))
-	if err == nil && len(text) > largestSaved {
-		err = fmt.Errorf("%s has more than %d bytes", name, int64(largestSaved))
+	buffered := bufio.NewReader(from)
+	begin, _ := buffered.Peek(2) // a failure comes again
+	var c *capture.Capture
+	var text []byte
+	var err error
+	if capture.IsCapture(begin) {
+		c, err = capture.Read(buffered)
+	} else {
+		text, err = textfile.ReadAll(buffered, largestSaved)
 	}
-	return text, err
+	if _, named := errors.AsType[*fs.PathError](err); err != nil && !named {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	return c, text, err
 }
 
 // whatIf reads the settings to try.

@@ -8,7 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/results"
 )
@@ -173,4 +176,77 @@ func TestOutput_OfHostileExperiment(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestOutput_OfEmptyTrials prints runs whose trials lack what every trial has, in every format.
+func TestOutput_OfEmptyTrials(t *testing.T) {
+	dir := t.TempDir()
+	const text = `{"experiment": "x", "scenarios": [{"name": "a", "trials": [{}]}, ` +
+		`{"name": "b", "trials": [{"verdict": "fine"}, {"verdict": "clean"}]}, {}]}`
+	if err := os.WriteFile(filepath.Join(dir, "run.json"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []string{"table", "markdown", "csv", "junit", "html", "json"} {
+		var stdout, stderr strings.Builder
+		status := run(t.Context(), []string{"report", dir, "--format", format}, &stdout, &stderr)
+		if stdout.Len() == 0 && status == statusOK {
+			t.Errorf("%s: status %d without output\n%s", format, status, stderr.String())
+		}
+	}
+}
+
+// TestReaders_WithoutEnd gives every command that reads a text what has no end, or no beginning, or
+// is none: each ends soon, with the path in its message.
+func TestReaders_WithoutEnd(t *testing.T) {
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	err := firstError(unix.Mkfifo(in("pipe"), 0o600), os.Mkdir(in("folder"), 0o700),
+		os.WriteFile(in("sparse"), nil, 0o600), os.Truncate(in("sparse"), 2<<30),
+		os.WriteFile(in("zeros"), make([]byte, 100), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := filepath.Abs("testdata/runs/after")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, words := range [][]string{
+		{"explain"}, {"capture", "--show", "--from"}, {"import"}, {"scenarios", "from-capture"},
+		{"scenarios", "validate"}, {"plan"}, {"run", "--dry-run"}, {"report"},
+		{"report", whole, "--alerts"}, {"run", "table-full", "--dry-run", "--rules"},
+		{"merge"}, {"compare", whole}, {"report", whole, "--baseline"},
+	} {
+		for _, path := range []string{"/dev/zero", "/proc/self/mem", in("pipe"), in("folder"),
+			in("sparse"), in("zeros")} {
+			args := append(slices.Clone(words), path)
+			o := ctload(t, 20*time.Second, args...)
+			if o.status != statusUsage && o.status != statusHost {
+				t.Errorf("ctload %q: exit status %d\n%s%s", args, o.status, o.stdout, o.stderr)
+			}
+			if !strings.Contains(o.stderr, filepath.Base(path)) {
+				t.Errorf("ctload %q does not name the path: %s", args, o.stderr)
+			}
+		}
+	}
+	// What comes through a pipe has no size.
+	for _, words := range [][]string{{"explain", "-"}, {"plan", "-"}, {"run", "-", "--dry-run"}} {
+		for _, text := range []string{"\x00", "x"} {
+			cmd := command(t, words...)
+			cmd.Stdin = endless(text)
+			if o := finish(t, cmd, 20*time.Second); o.status != statusUsage {
+				t.Errorf("ctload %q with %q without end: exit status %d\n%s", words, text, o.status,
+					o.stderr)
+			}
+		}
+	}
+}
+
+// endless repeats a text.
+type endless string
+
+func (e endless) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		n += copy(p[n:], e)
+	}
+	return n, nil
 }

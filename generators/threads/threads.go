@@ -29,7 +29,7 @@ func enterNamespace(path string) error {
 	if path == "" {
 		return nil
 	}
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe would hang
 	if err != nil {
 		return fmt.Errorf("opening network namespace: %w", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 	"github.com/ulikunitz/xz"
+	"golang.org/x/sys/unix"
 
 	"github.com/ctload/ctload/internal/kernels"
 )
@@ -89,11 +90,18 @@ func findModules(image, release string) (string, error) {
 // imageVersion reads the version text of a kernel for x86: "6.1.0-50-cloud-amd64 (who@where) #1 SMP
 // ...". An image for arm64 has none, and the text is empty.
 func imageVersion(image string) (version string, err error) {
-	f, err := os.Open(image)
+	f, err := os.OpenFile(image, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe would hang
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxUnpacked) {
+		err = fmt.Errorf("no regular file of at most %d MiB", maxUnpacked>>20)
+	}
+	if err != nil {
+		return "", err
+	}
 	// Documentation/arch/arm64/booting.rst, and an image that unpacks itself (CONFIG_EFI_ZBOOT).
 	const (
 		magicARM64, offsetARM64 = "ARM\x64", 0x38
