@@ -114,7 +114,12 @@ func decode(data []byte) (*Run, error) {
 	run.Conclusion = nil // a later build may conclude otherwise
 	for i := range run.Scenarios {
 		for j := range run.Scenarios[i].Trials {
-			c := &run.Scenarios[i].Trials[j].Conntrack
+			t := &run.Scenarios[i].Trials[j]
+			if _, known := severity[t.Verdict]; !known {
+				t.Invalidate(Reason{CodeUnknown, fmt.Sprintf("%q is no verdict", t.Verdict)})
+				t.Verdict = Invalid
+			}
+			c := &t.Conntrack
 			c.FillShare = cmp.Or(c.FillShare, c.Fill()) // an older build wrote none
 		}
 	}

@@ -190,6 +190,22 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// TestDecode_NoVerdict takes a trial without a verdict, or with a word that is none, as INVALID.
+func TestDecode_NoVerdict(t *testing.T) {
+	run, err := decode([]byte(`{"scenarios": [{"trials": [{}, {"verdict": "fine"}]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, trial := range run.Scenarios[0].Trials {
+		if trial.Verdict != Invalid || !strings.Contains(trial.WhyInvalid(), "is no verdict") {
+			t.Errorf("%+v", trial)
+		}
+	}
+	if run.Scenarios[0].Valid() > 0 {
+		t.Error("a trial without a verdict is valid")
+	}
+}
+
 func TestReplaceLines(t *testing.T) {
 	folder, err := Create(filepath.Join(t.TempDir(), "run"))
 	if err != nil {
