@@ -281,7 +281,7 @@ func livesSection(x *explain.Explanation) section {
 	}, Left: 1}
 	for _, l := range x.Lives {
 		life := none
-		if l.EndPerSecond > 0 {
+		if l.Mean > 0 {
 			life = fmt.Sprintf("%.3g s", l.Mean)
 		}
 		s.Rows = append(s.Rows, []string{

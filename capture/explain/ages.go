@@ -26,7 +26,7 @@ type Age struct {
 	Protocol string       `json:"protocol"`
 	State    string       `json:"state,omitempty"`
 	Kind     capture.Kind `json:"kind"`
-	Entries  int          `json:"entries"`
+	Entries  int          `json:"entries"` // those whose age is known
 	Timeout  float64      `json:"timeout_s"`
 	Ages     Spread       `json:"age_s"`
 	Course   Course       `json:"course"`
@@ -42,7 +42,7 @@ func (b *book) ages() (list []Age) {
 			continue
 		}
 		list = append(list, Age{
-			Protocol: c.protocol, State: c.state, Kind: c.kind, Entries: len(c.entries),
+			Protocol: c.protocol, State: c.state, Kind: c.kind, Entries: len(c.ages),
 			Timeout: c.timeout, Ages: *spread(slices.Clone(c.ages)), Course: c.course(),
 		})
 	}
@@ -75,7 +75,7 @@ type Life struct {
 	// EndPerSecond counts the connections that end each second, by the states that they leave.
 	EndPerSecond float64 `json:"end_per_s,omitempty"`
 	// Mean is the mean time in seconds that the connections which end are established: their
-	// number / EndPerSecond (Little's law); 0 where none ends.
+	// number / EndPerSecond (Little's law); 0 where none ends, or all of them are held.
 	Mean float64 `json:"mean_s,omitempty"`
 	// Held are the connections that stay: silent for more than a minute, or still there in a second
 	// listing beyond what the mean explains.

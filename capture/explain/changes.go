@@ -261,13 +261,18 @@ func (b *book) withTimeout(key string, value float64) Change {
 	}
 	old := b.timeout(key)
 	if b.sample.Scope == capture.Selection || b.sample.Entries == 0 {
-		n, ok := b.c.Table.States[stateOf(key)]
-		if ok && old > 0 && b.sample.Whole > 0 {
+		state := stateOf(key)
+		n, ok := b.c.Table.States[state]
+		listed := slices.ContainsFunc(b.classes, func(c *class) bool { return c.key == key })
+		switch {
+		case state == "ESTABLISHED" && !listed:
+			c.Note = fmt.Sprintf("the ages of these entries were not shown: at most %d fewer", n)
+		case ok && old > 0 && b.sample.Whole > 0:
 			// The times left of a steady stream spread evenly from 0 to the timeout.
 			rest := float64(b.sample.Whole - n)
 			b.complete(&c, rest+float64(n)*min(1, value/old))
 		}
-		if b.sample.Entries > 0 {
+		if listed {
 			c.Listed = new(round(b.stay(key, value, 1)))
 		}
 		return c

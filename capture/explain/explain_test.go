@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ctload/ctload/capture"
@@ -221,6 +222,30 @@ func TestExplain_Leak(t *testing.T) {
 	}
 	if !x.has(SilentConnected) || !x.has(TableNearFull) {
 		t.Errorf("%+v", x.Findings)
+	}
+	// It would settle at 1057 entries: (1024 - 900) / 200 and (1024 - 857) / 200 days.
+	const full = "full in 14.9 hours, or 20.0 hours without expired entries"
+	if !slices.ContainsFunc(x.Findings, func(f Finding) bool {
+		return f.Code == SilentConnected && strings.Contains(f.Sentence, full)
+	}) {
+		t.Errorf("no finding says %q: %+v", full, x.Findings)
+	}
+}
+
+// TestExplain_AgesNotShown says of a timeout whose entries were only counted what it leaves at
+// least.
+func TestExplain_AgesNotShown(t *testing.T) {
+	c := newTable(1000, 1000)
+	c.holds(100, "tcp", "CLOSE_WAIT", capture.Assured, 443, 60)
+	c.Table.Scope = capture.Selection
+	c.Table.States = map[string]int64{"CLOSE_WAIT": 400, "ESTABLISHED": 300}
+	c.Table.Whole = 700
+	x := Explain(&c.Capture, Options{})
+	established := kernels.Prefix + "tcp_timeout_established"
+	i := slices.IndexFunc(x.Changes, func(change Change) bool { return change.What == established })
+	if i < 0 || x.Changes[i].Leaves != nil || x.Changes[i].Listed != nil ||
+		!strings.Contains(x.Changes[i].Note, "at most 300 fewer") {
+		t.Errorf("%+v", x.Changes)
 	}
 }
 

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -215,8 +216,8 @@ func (x *Explanation) findFillers(b *book) {
 		}
 		grows := ""
 		if idle.PerDay != nil {
-			grows = fmt.Sprintf("; their ages spread evenly: some %.0f a day are left behind",
-				*idle.PerDay)
+			grows = fmt.Sprintf("; their ages spread evenly: some %.0f a day are left behind%s",
+				*idle.PerDay, b.fullBy(idle))
 		}
 		x.add(SilentConnected, []string{"five-days", "held-established"},
 			"%d of %d established connections to %s have been silent for more than a minute, the "+
@@ -243,10 +244,30 @@ func (x *Explanation) findFillers(b *book) {
 		return e.Original.Type != "" && e.Unreplied
 	})
 	if share := float64(echoes) / total; share >= large && !selection {
-		x.add(EchoSweep, nil, "%d entries (%.1f %%) are echo requests without an answer.",
-			echoes, share*100)
+		pace := cmp.Or(x.pace("icmpv6 echoes without an answer"),
+			x.pace("icmp echoes without an answer"))
+		x.add(EchoSweep, nil, "%d entries (%.1f %%) are echo requests without an answer%s.",
+			echoes, share*100, pace)
 	}
 	x.findSources(b)
+}
+
+// fullBy tells when the silent connections to a service will have filled the table; empty where
+// their timeout stops them before.
+func (b *book) fullBy(idle Idle) string {
+	limit, factor := b.c.Sizes.Max, b.sample.Factor
+	if limit == nil || factor == 0 || b.sample.Whole >= *limit {
+		return ""
+	}
+	settled := float64(b.sample.Whole) + float64(idle.Level-int64(idle.Silent))*factor
+	if settled <= float64(*limit) {
+		return ""
+	}
+	in := func(entries int64) string {
+		return ago(float64(max(0, *limit-entries)) / (*idle.PerDay * factor) * 86400)
+	}
+	return fmt.Sprintf("; at this pace the table is full in %s, or %s without expired entries",
+		in(b.count()), in(b.sample.Whole))
 }
 
 // ownSockets tells how many connections the host itself has closed lately.

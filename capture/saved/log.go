@@ -12,9 +12,9 @@ import (
 var suppressions = regexp.MustCompile(`(?:(\d+) (?:messages|callbacks) suppressed)`)
 
 // tableFull is the line that a refused packet writes, in every version of the kernel: the message
-// begins with it, so that prose that quotes it is none.
+// begins and ends with it, so that prose that quotes it is none.
 var tableFull = regexp.MustCompile(
-	`(?:^|kernel: |\] |: )(?:[in][pf]_conntrack: )+table full, dropping packet`)
+	`(?:^|kernel: |\] |: )(?:[in][pf]_conntrack: )+table full, dropping packet(?:[^\pL]|$)`)
 
 var (
 	uptimeStamp = regexp.MustCompile(`^(?:\S+ +\d+ \S+ \S+ kernel: )?\[ *(\d+\.\d+)\]`)

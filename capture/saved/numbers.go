@@ -123,6 +123,22 @@ func (r *reader) sockets(s string) bool {
 	return false
 }
 
+// slab is the line of the entries in /proc/slabinfo; a name has the namespace in some kernels.
+var slab = regexp.MustCompile(`^[in][pf]_conntrack(?:_[0-9a-f]+)? +(\d+) +\d+ +\d+ +\d+ +\d+ :`)
+
+// slabs takes the line of /proc/slabinfo with the number of entries, which people without
+// conntrack(8) look at.
+func (r *reader) slabs(s string) bool {
+	m := slab.FindStringSubmatch(s)
+	if m == nil {
+		return false
+	}
+	r.flush()
+	r.setCount(number(m[1]))
+	r.saw("the number of entries")
+	return true
+}
+
 var kernelRelease = regexp.MustCompile(`^[2-9]\.\d+\.\d+\S*$`)
 
 // release takes the output of uname -r.

@@ -16,7 +16,7 @@ var (
 		`(?i)^net\s*\.\s*(?:ipv4|netfilter|nf\s*_\s*conntrack_max)[\w\s.]*=`)
 	mangledLog   = regexp.MustCompile(`(?i)[in][pf]_conntrack: table full, dropping packet`)
 	mangledEntry = regexp.MustCompile(`(?i)^(?:tcp|udp|icmp) +\d+ +\d+ .*\bsrc = `)
-	mangledState = regexp.MustCompile(`^(tcp +\d+ +\d+ )([a-z_0-9]+) `)
+	mangledState = regexp.MustCompile(`^tcp +\d+ +\d+ [a-z_0-9]+ |\[[a-z_]+\]`)
 	aroundEqual  = regexp.MustCompile(`\s*=\s*`)
 )
 
@@ -30,9 +30,11 @@ func restored(s string) string {
 			strings.TrimSpace(value)
 	case mangledEntry.MatchString(s):
 		s = aroundEqual.ReplaceAllString(strings.ToLower(s), "=")
-		return mangledState.ReplaceAllStringFunc(s, func(head string) string {
-			m := mangledState.FindStringSubmatch(head)
-			return m[1] + strings.ToUpper(m[2]) + " "
+		return mangledState.ReplaceAllStringFunc(s, func(words string) string {
+			if protocol, rest, ok := strings.Cut(words, " "); ok {
+				return protocol + " " + strings.ToUpper(rest)
+			}
+			return strings.ToUpper(words)
 		})
 	}
 	s = mangledLog.ReplaceAllStringFunc(s, strings.ToLower)

@@ -159,7 +159,7 @@ func (r *reader) understands(s string) bool {
 	}
 	for _, read := range []func(string) bool{
 		r.entry, r.expectation, r.counterRow, r.statRow, r.logLine, r.beginRules, r.setting,
-		r.counted, r.bareNumber, r.network, r.sockets, r.listed, r.release,
+		r.counted, r.bareNumber, r.network, r.sockets, r.slabs, r.listed, r.release,
 	} {
 		if read(s) {
 			return true

@@ -86,6 +86,7 @@ func TestRead_Decorations(t *testing.T) {
 		{"wrapped", wrapped(whole, 76), capture.Unknown},
 		{"wrapped ids", wrapped(strings.ReplaceAll(whole, "use=1", "use=1 id=12"), 60),
 			capture.Unknown},
+		{"no-break spaces", strings.ReplaceAll(whole, " ", "\u00a0"), capture.Unknown},
 		{"a byte order mark", "\ufeff" + whole, capture.Unknown},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -342,6 +343,7 @@ func FuzzRead(f *testing.F) {
 // prose that quotes a message is no line of the log.
 func TestRead_WriteUp(t *testing.T) {
 	const text = `How we met nf_conntrack: table full, dropping packet and what it means
+nf_conntrack: table full, dropping packet问题的解决思路
 In the log of the shop we saw
 Nf_conntrack: Table full, dropping Packet
 VI/etc/sysctl. conf
@@ -365,7 +367,23 @@ TCP 6 899 established src = 192.0.2.7 DST = 192.0.2.1 sport = 22 dport = 50001 s
 		c.Settings[kernels.Prefix+"tcp_timeout_established"] != "900" {
 		t.Errorf("log %+v, whole %d, settings %v", c.Log, c.Table.Whole, c.Settings)
 	}
-	if e := c.Table.Entries; len(e) != 1 || e[0].State != "ESTABLISHED" || e[0].Left != 899 {
+	if e := c.Table.Entries; len(e) != 1 || e[0].State != "ESTABLISHED" || e[0].Left != 899 ||
+		!e[0].Assured {
 		t.Errorf("%+v", e)
+	}
+}
+
+// TestRead_Slabs takes the number of entries from /proc/slabinfo.
+func TestRead_Slabs(t *testing.T) {
+	for line, want := range map[string]int64{
+		"ip_conntrack       38358  64324    304   13    1 : tunables   54   27    8 : slabdata": 38358,
+		"nf_conntrack_ffffffff81aa0000 512 600 320 12 1 : tunables 0 0 0 : slabdata 50 50 0":    512,
+	} {
+		c, _, err := Read(File{Name: "slabs.txt", Text: []byte(
+			"# grep conntrack /proc/slabinfo\nnf_conntrack_expect 7 9 240 17 1 : tunables 0 0 0\n" +
+				line + "\n")})
+		if err != nil || c.Sizes.Count == nil || *c.Sizes.Count != want {
+			t.Errorf("%s: %v, %+v", line, err, c)
+		}
 	}
 }
