@@ -40,7 +40,7 @@ var errEnough = errors.New("enough entries")
 const (
 	// entriesAtOnce is after how many entries a walk pauses: the kernel walks some milliseconds at
 	// a time, and others get the CPU in between.
-	entriesAtOnce = 200
+	entriesAtOnce = 500
 	pause         = time.Millisecond
 )
 

@@ -62,7 +62,7 @@ func production(t *testing.T, n int) (states map[string]int, addresses map[strin
 	return states, addresses
 }
 
-// TestTake_Production captures a table of 30,000 entries by a prefix of its walk.
+// TestTake_Production captures a table of 3000 entries by a prefix of its walk.
 func TestTake_Production(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		const all, most = 3000, 1000
