@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math"
 	"os"
@@ -193,8 +194,38 @@ func sameOutcome(t *testing.T, production, replay *results.Run, text string) {
 	if x, y := alertsOf(a), alertsOf(b); !slices.Equal(x, y) {
 		t.Errorf("alerts of the production %v, of its replay %v", x, y)
 	}
+	samePeak(t, a, b, text)
+}
+
+// samePeak compares the highest counts of two trials, as shares of max. A count has expired entries
+// too, as many as have gathered since the host's collector came. Where it came at other moments, or
+// the loads have other lengths, both counts must be in the range that a simulation of their load
+// leaves to the collector, and the most living entries alike.
+func samePeak(t *testing.T, a, b results.Trial, text string) {
+	t.Helper()
+	near := func(x, y float64) bool {
+		return math.Abs(x-y) <= max(0.1*x, 3*math.Sqrt(x+y))
+	}
+	scale := float64(a.Conntrack.Max) / float64(b.Conntrack.Max)
+	inRange := func(trial results.Trial) bool {
+		peak, p := float64(trial.Conntrack.Peak), trial.Prediction
+		return peak >= 0.9*float64(cmp.Or(p.PeakLow, p.Peak)) &&
+			peak <= 1.1*float64(cmp.Or(p.PeakHigh, p.Peak))
+	}
 	t.Logf("peak %d of %d, replayed %d of %d", a.Conntrack.Peak, a.Conntrack.Max,
 		b.Conntrack.Peak, b.Conntrack.Max)
+	if near(float64(a.Conntrack.Peak), float64(b.Conntrack.Peak)*scale) {
+		return
+	}
+	p, q := a.Prediction, b.Prediction
+	if p == nil || q == nil {
+		t.Fatalf("the peaks differ, and there is no prediction of them")
+	}
+	t.Logf("predicted %d (%d to %d) with %d living, replayed %d (%d to %d) with %d", p.Peak,
+		p.PeakLow, p.PeakHigh, p.Alive, q.Peak, q.PeakLow, q.PeakHigh, q.Alive)
+	if !inRange(a) || !inRange(b) || !near(float64(p.Alive), float64(q.Alive)*scale) {
+		t.Errorf("peak %d, replayed %d\n%s", a.Conntrack.Peak, b.Conntrack.Peak, text)
+	}
 }
 
 // tableVerdict returns the verdict of a trial; clean where a busy host let a few attempts in a
