@@ -43,7 +43,8 @@ func TestFolderRoundTrip(t *testing.T) {
 	run := &Run{Schema: SchemaVersion, ID: "r", Experiment: "x", Scenarios: []Scenario{{
 		Name: "raw-notrack",
 		Trials: []Trial{
-			{Number: 2, Folder: tf.Name(), Conntrack: Conntrack{SecondsToFull: s(1.5)}},
+			{Number: 2, Folder: tf.Name(), Verdict: TableFull,
+				Conntrack: Conntrack{SecondsToFull: s(1.5)}},
 		},
 	}}}
 	for range 2 { // the second replaces the first
