@@ -77,11 +77,11 @@ func ReadAll(r io.Reader, limit int64) ([]byte, error) {
 		}
 		switch {
 		case from < beginning && bytes.IndexByte(text[:min(len(text), beginning)], 0) >= 0:
-			return nil, errors.New("it begins with NUL bytes; it is no text in UTF-8")
+			return nil, errors.New("it holds a NUL byte; it is not text")
 		case int64(len(text)) > limit:
 			return nil, tooLong(limit)
 		case len(text)-line > longestLine:
-			return nil, fmt.Errorf("a line has more than %d MiB; it is no text", longestLine>>20)
+			return nil, fmt.Errorf("a line has more than %d MiB; it is not text", longestLine>>20)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil, fmt.Errorf("it does not end within %v", patience)
 		case errors.Is(err, io.EOF):
