@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strconv"
 	"strings"
 
@@ -72,8 +73,8 @@ func loadCapture(cmd *cobra.Command, names []string) (*capture.Capture, error) {
 			return nil, fmt.Errorf("%s is a capture: it stands alone", name)
 		case c != nil:
 			return c, nil
-		case len(text) == 0:
-			return nil, fmt.Errorf("%s is empty, or a pipe to which nothing writes", name)
+		case len(text) == 0 && isPipe(name):
+			return nil, fmt.Errorf("%s is a pipe, and nothing writes to it", name)
 		}
 		files = append(files, saved.File{Name: name, Text: text})
 	}
@@ -86,6 +87,12 @@ func loadCapture(cmd *cobra.Command, names []string) (*capture.Capture, error) {
 			"on\n", part.File, part.Lines, part.First)
 	}
 	return c, nil
+}
+
+// isPipe reports whether a file that the user names is a pipe.
+func isPipe(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.Mode().Type() == fs.ModeNamedPipe
 }
 
 // mostFiles bounds the number of saved files: more are those of several moments.

@@ -228,6 +228,13 @@ func TestReaders_WithoutEnd(t *testing.T) {
 			}
 		}
 	}
+	// An output that was saved empty, as that of dmesg without its rights, keeps no others out.
+	err = firstError(os.WriteFile(in("empty"), nil, 0o600),
+		os.WriteFile(in("count"), []byte("net.netfilter.nf_conntrack_count = 5\n"), 0o600))
+	if o := ctload(t, 20*time.Second, "explain", in("empty"), in("count")); err != nil ||
+		o.status != statusOK {
+		t.Errorf("%v: exit status %d\n%s", err, o.status, o.stderr)
+	}
 	// What comes through a pipe has no size.
 	for _, words := range [][]string{{"explain", "-"}, {"plan", "-"}, {"run", "-", "--dry-run"}} {
 		for _, text := range []string{"\x00", "x"} {
