@@ -247,7 +247,7 @@ func TestLoadsPage(t *testing.T) {
 				t.Errorf("%s: %s is no cure of the matrix", load, s.Name)
 			}
 		}
-		fmt.Fprintf(&b, "\n## %s\n\n%s ([experiment](loads/%[1]s.yaml)).\n", load,
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n([experiment](loads/%[1]s.yaml)).\n", load,
 			strings.ToUpper(e.Summary[:1])+e.Summary[1:])
 		for _, kernel := range matrixKernels {
 			kernelTable(t, &b, e, load, kernel)
