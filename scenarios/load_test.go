@@ -8,6 +8,7 @@ import (
 
 // traps are the experiments that show a mistake of a guide on purpose, with the warning for it.
 var traps = map[string]string{
+	"chain-limit":          "max is raised but not the hash",
 	"log-flood":            "nf_conntrack_count cannot be written",
 	"nat-kinds":            "no rule needs connection tracking",
 	"production-entrance":  "Accept UNTRACKED in INPUT",
