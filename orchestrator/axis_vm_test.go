@@ -50,7 +50,8 @@ scenarios:
 						},
 						look: func(samples []results.Sample) {
 							for _, s := range samples {
-								if s.Seconds > 4 && s.Seconds < 8.5 { // a fast clock deviates most here
+								// A fast clock deviates most here.
+								if s.Seconds > 4 && s.Seconds < 8.5 {
 									offsets = append(offsets, s.Seconds-float64(s.Count)/rate)
 								}
 							}
@@ -66,8 +67,8 @@ scenarios:
 					}
 					clock := run.Scenarios[0].Trials[0].Clock
 					middle := 1000 * offsets[len(offsets)/2]
-					t.Logf("%d samples are %.1f ms off, %.1f to %.1f; clock %+v", len(offsets), middle,
-						1000*offsets[0], 1000*offsets[len(offsets)-1], *clock)
+					t.Logf("%d samples are %.1f ms off, %.1f to %.1f; clock %+v", len(offsets),
+						middle, 1000*offsets[0], 1000*offsets[len(offsets)-1], *clock)
 					if math.Abs(middle) > 10 {
 						try.Errorf("the axes are %.1f ms apart, want at most 10", middle)
 					}

@@ -169,8 +169,8 @@ func best(run *Run) *Scenario {
 }
 
 // cures returns the scenarios to choose from, of those that met their thresholds. Thresholds may
-// assert a fault: where some scenario is clean, only a clean one is a cure. Where none is, a scenario
-// whose failures are not of tracking cures a first one whose failures are.
+// assert a fault: where some scenario is clean, only a clean one is a cure. Where none is, a
+// scenario whose failures are not of tracking cures a first one whose failures are.
 func cures(first *Scenario, met map[Verdict][]*Scenario, all []*Scenario) []*Scenario {
 	switch {
 	case len(met[Clean]) > 0:
@@ -260,8 +260,8 @@ func (c *Conclusion) rank(run *Run) {
 	c.Steps = stepsOf(s.Actions)
 }
 
-// compareFaults fills the answer of a run whose actions are faults alone: the scenario that they hurt
-// least, of the ranked ones.
+// compareFaults fills the answer of a run whose actions are faults alone: the scenario that they
+// hurt least, of the ranked ones.
 func (c *Conclusion) compareFaults(run *Run, ranked []Fix) {
 	if len(ranked) < 2 {
 		return

@@ -277,7 +277,8 @@ func healWords(t *Trial) string {
 	if a.faultFirst() {
 		from = a.fault.Name
 	}
-	s := fmt.Sprintf("The trial left its steady state %s s after %s", Figure(*h.SecondsToDeviate), from)
+	s := fmt.Sprintf("The trial left its steady state %s s after %s",
+		Figure(*h.SecondsToDeviate), from)
 	switch {
 	case h.Healed == nil && a.fix != nil:
 		s += fmt.Sprintf(", and %s did not heal it in the time watched", a.fix.Name)

@@ -50,8 +50,8 @@ func TestInsights(t *testing.T) {
 				},
 			},
 			[]string{
-				"The trial left its steady state 3.00 s after the start of the load and returned to it " +
-					"0.20 s after the deviation.",
+				"The trial left its steady state 3.00 s after the start of the load and returned " +
+					"to it 0.20 s after the deviation.",
 				"An alert at 75 % fill would have fired 3.40 s before the first " +
 					"drop.",
 				"After the load the table was below 95 % after 0 s, and stayed above 10 %.",

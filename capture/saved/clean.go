@@ -16,8 +16,8 @@ var summaries = regexp.MustCompile(
 	`conntrack v\S+ \(conntrack-tools\): (\d+) (flow entries|expectations) have been ` +
 		`(?:shown|deleted)\.\n?`)
 
-// clean returns the lines of a saved text without what terminals, mailers and pages added, each with
-// its number in the file: control sequences, carriage returns, no-break spaces, marks of quotation.
+// clean returns the lines of a saved text without what terminals, mailers and pages added, each
+// with its number in the file: control sequences, carriage returns, no-break spaces, marks of quotation.
 func clean(text []byte) []line {
 	text = escapes.ReplaceAll(text, nil)
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))

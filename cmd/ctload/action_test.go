@@ -222,8 +222,8 @@ func TestAction_Run(t *testing.T) {
 	}
 }
 
-// TestAction_Shards performs the step for each part of a run, as the jobs of a matrix do, and merges
-// what they keep.
+// TestAction_Shards performs the step for each part of a run, as the jobs of a matrix do, and
+// merges what they keep.
 func TestAction_Shards(t *testing.T) {
 	needsLab(t)
 	j := measuringJob(t)
