@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -197,6 +198,10 @@ func timeless(run *results.Run) any {
 				Modules: t.Modules, MemoryBytes: t.MemoryBytes, Timeouts: t.Timeouts,
 			})
 		}
+		// A repeated trial comes after the others.
+		slices.SortFunc(trials, func(a, b results.Trial) int {
+			return cmp.Compare(a.Number, b.Number)
+		})
 		s.Trials = trials
 		for i := range s.Thresholds {
 			s.Thresholds[i].Actual = ""
