@@ -17,8 +17,10 @@ import (
 // that the trials before suggest. The run then has a scenario for each value that was tried.
 type Search struct {
 	Goal goals.Goal
-	// Loss is the share of the attempts that may be lost, Keep holds further conditions.
+	// Loss and Retried are the shares of the attempts that may be lost, and that may succeed after
+	// retries; Keep holds further conditions.
 	Loss       float64
+	Retried    float64
 	Keep       []string
 	Resolution float64 // wanted width of an interval, as a share of the value
 	Confidence float64 // of the interval
@@ -60,7 +62,7 @@ func (s Search) prepare(plan *Plan) (*limitSearch, error) {
 	h := &limitSearch{Search: s, plan: plan, report: &search.Report{Search: search.Found{
 		Experiment: plan.Experiment.Name, Started: time.Now(), Goal: s.Goal.String(),
 		Smallest: s.Goal.Extreme == goals.Smallest,
-		Loss:     s.Loss, Keep: s.Keep, Resolution: s.Resolution, Confidence: s.Confidence,
+		Loss:     s.Loss, Retried: s.Retried, Keep: s.Keep, Resolution: s.Resolution, Confidence: s.Confidence,
 		AtLeast: s.AtLeast, Over: s.Over.Key(),
 	}}}
 	if s.Over.Varies(s.Goal) {
@@ -125,7 +127,9 @@ func (h *limitSearch) add(i int, r scenarios.Resolved, over string) error {
 	if err := plan.checkOne(r); err != nil {
 		return err
 	}
-	q := sought{Resolved: r, goal: goal, conditions: search.Conditions{Loss: h.Loss}}
+	q := sought{Resolved: r, goal: goal, conditions: search.Conditions{
+		Loss: h.Loss, Retried: h.Retried,
+	}}
 	for _, text := range h.Keep {
 		condition, err := results.CompileThreshold(text, plan.workloads[i])
 		if err != nil {
@@ -230,18 +234,16 @@ func (h *limitSearch) observe(run *results.Run) error {
 	if err != nil {
 		return fmt.Errorf("--keep: %w", err)
 	}
-	if o.Held {
+	if o.Held && o.Shares == (search.Shares{}) { // the peak is bounded by max otherwise
 		o.Estimate = q.goal.Estimate(h.value, t)
 	}
 	q.search.Record(o)
 	made := search.Trial{
 		Value: h.value, Step: h.why, Invalid: o.Invalid, Held: o.Held, Limit: o.Limit,
-		Estimate: o.Estimate, Fill: t.Conntrack.Fill(),
+		Estimate: o.Estimate, Fill: t.Conntrack.Fill(), Shares: o.Shares,
 	}
 	if o.Invalid {
 		made.Why = t.WhyInvalid()
-	} else {
-		made.Loss = search.Loss(t)
 	}
 	found.Made = append(found.Made, made)
 	h.slot = Slot{}

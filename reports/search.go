@@ -92,6 +92,11 @@ func conditionsOf(f search.Found) string {
 	if f.Loss > 0 {
 		text = "at most " + results.Percent(f.Loss) + " of the attempts lost"
 	}
+	if f.Retried > 0 {
+		text += ", at most " + results.Percent(f.Retried) + " after retries"
+	} else {
+		text += ", none after retries"
+	}
 	for _, condition := range f.Keep {
 		text += ", and " + condition
 	}
@@ -111,18 +116,15 @@ func searchWords(f search.Found) (list []string) {
 			case t.Invalid:
 			case t.Held:
 				held = append(held, value)
-			case t.Loss > 0:
-				lost = append(lost, fmt.Sprintf("%s (%s of the attempts)", value,
-					results.Percent(t.Loss)))
 			default:
-				lost = append(lost, value)
+				lost = append(lost, value+shares(t.Shares))
 			}
 		}
 		if len(held) > 0 {
 			text += ". Held: " + strings.Join(held, "; ")
 		}
 		if len(lost) > 0 {
-			text += ". Lost: " + strings.Join(lost, "; ")
+			text += ". Not held: " + strings.Join(lost, "; ")
 		}
 		if s.Invalid > 0 {
 			text += ". Not counted: " + howMany(s.Invalid, "INVALID trial")
@@ -133,6 +135,21 @@ func searchWords(f search.Found) (list []string) {
 		list = append(list, note+".")
 	}
 	return list
+}
+
+// shares words what became of the attempts of a trial that did not hold, behind its value.
+func shares(s search.Shares) string {
+	var list []string
+	if s.Lost > 0 {
+		list = append(list, results.Percent(s.Lost)+" of the attempts lost")
+	}
+	if s.Retried > 0 {
+		list = append(list, results.Percent(s.Retried)+" after retries")
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(list, ", ") + ")"
 }
 
 func searchMarkdown(b *bytes.Buffer, r *search.Report, _ Options) error {
@@ -151,8 +168,7 @@ func searchMarkdown(b *bytes.Buffer, r *search.Report, _ Options) error {
 func searchCSV(b *bytes.Buffer, r *search.Report, _ Options) error {
 	records := [][]string{{
 		"experiment", "goal", "scenario", "step", "value", "unit", "invalid", "held", "loss",
-		"fill",
-		"limit", "estimate",
+		"after_retries", "fill", "limit", "estimate",
 	}}
 	number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	for _, s := range r.Search.Scenarios {
@@ -160,8 +176,8 @@ func searchCSV(b *bytes.Buffer, r *search.Report, _ Options) error {
 			records = append(records, []string{
 				printable.Cell(r.Search.Experiment), printable.Cell(r.Search.Goal),
 				printable.Cell(s.Name), string(t.Step), number(t.Value), s.Unit,
-				strconv.FormatBool(t.Invalid), strconv.FormatBool(t.Held), number(t.Loss),
-				number(t.Fill), string(t.Limit), number(t.Estimate),
+				strconv.FormatBool(t.Invalid), strconv.FormatBool(t.Held), number(t.Lost),
+				number(t.Retried), number(t.Fill), string(t.Limit), number(t.Estimate),
 			})
 		}
 	}

@@ -24,7 +24,8 @@ func found() *search.Report {
 					{Value: 1536, Step: search.Predict, Held: true, Fill: .774, Estimate: 1984},
 					{Value: 1945, Step: search.Below, Held: true, Fill: .98, Estimate: 1985},
 					{Value: 2026, Step: search.Above, Invalid: true},
-					{Value: 2026, Step: search.Again, Loss: .0193, Fill: 1, Limit: search.Table},
+					{Value: 2026, Step: search.Again, Fill: 1, Limit: search.Table,
+						Shares: search.Shares{Lost: .0193, Retried: .05}},
 				},
 			},
 			{
@@ -74,7 +75,7 @@ func curveFound() *search.Report {
 			Value: value(limit), Low: value(limit * .99), High: value(limit * 1.01),
 			Limit: search.Table, Trials: 7,
 			Made: []search.Trial{
-				{Value: limit * .98, Held: true}, {Value: limit * 1.02, Loss: .02},
+				{Value: limit * .98, Held: true}, {Value: limit * 1.02, Shares: search.Shares{Lost: .02}},
 			},
 		})
 	}

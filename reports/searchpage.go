@@ -113,8 +113,7 @@ func trialsChart(f search.Found) *chart {
 			}
 			text := results.Figure(t.Value) + unitOf(f) + " held"
 			if !t.Held {
-				text = fmt.Sprintf("%s%s lost %s of the attempts", results.Figure(t.Value),
-					unitOf(f), results.Percent(t.Loss))
+				text = results.Figure(t.Value) + unitOf(f) + " did not hold" + shares(t.Shares)
 			}
 			c.Dots = append(c.Dots, dot{x.at(t.Value), y, tone(i), !t.Held, text})
 		}

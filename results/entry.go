@@ -57,8 +57,8 @@ func (a Attempts) DoneWord() string {
 // OneWay reports whether the attempts ask for no answer.
 func (a Attempts) OneWay() bool { return a.Sent != nil }
 
-// retries reports whether the sender's kernel repeats a packet that got no answer.
-func (a Attempts) retries() bool {
+// Repeats reports whether the sender's kernel repeats a packet that got no answer.
+func (a Attempts) Repeats() bool {
 	return !a.OneWay() && a.Unit != unitFlows && a.Unit != unitPackets
 }
 
@@ -186,7 +186,7 @@ func (t *Trial) sum(of func(Entry) int64) (n int64) {
 // retries reports whether some sender's kernel repeats a packet that got no answer.
 func (t *Trial) retries() bool {
 	for _, e := range t.Entries {
-		if e.retries() {
+		if e.Repeats() {
 			return true
 		}
 	}

@@ -322,7 +322,7 @@ func outcomeOf(e Entry, of string, refused bool) string {
 	switch {
 	case e.Failed == 0 && e.OneWay():
 		return all + "were sent" + unseen
-	case e.Failed == 0 && (!refused || !e.retries()):
+	case e.Failed == 0 && (!refused || !e.Repeats()):
 		return all + "completed"
 	case e.Failed == 0 && e.Connect.Max > 0:
 		return all + "completed after retries (slowest connect " + Figure(e.Connect.Max) + " ms)"

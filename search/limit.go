@@ -48,13 +48,12 @@ const busyCPU = 0.95
 
 // Conditions decide whether a trial holds.
 type Conditions struct {
-	Loss float64 // the share of the attempts that may be lost
-	Keep []*results.Threshold
+	Loss    float64 // the share of the attempts that may be lost
+	Retried float64 // the share of the attempts that may succeed after retries alone
+	Keep    []*results.Threshold
 }
 
-// Observe says what a trial shows of its value. An attempt is lost when it failed, when the kernel
-// refused its packet, or when its entry was evicted: a client that tries again hides the last two.
-// The error is a *results.EvaluationError.
+// Observe says what a trial shows of its value. The error is a *results.EvaluationError.
 func (c Conditions) Observe(value float64, t *results.Trial) (Observation, error) {
 	o := Observation{Value: value}
 	if t.Verdict == results.Invalid {
@@ -65,8 +64,8 @@ func (c Conditions) Observe(value float64, t *results.Trial) (Observation, error
 		}
 		return o, nil
 	}
-	share := Loss(t)
-	o.Held = t.Verdict != results.DutDied && share <= c.Loss
+	o.Shares = SharesOf(t)
+	o.Held = t.Verdict != results.DutDied && o.Lost <= c.Loss && o.Retried <= c.Retried
 	if !o.Held {
 		o.Limit = limitOf(t)
 		return o, nil
@@ -86,29 +85,51 @@ func (c Conditions) Observe(value float64, t *results.Trial) (Observation, error
 	return o, nil
 }
 
-// Loss returns the share of a trial's attempts that were lost.
-func Loss(t *results.Trial) float64 {
-	var offered int64
+// Shares tell what became of the attempts of a trial, as shares of all that were not hostile.
+//
+// An attempt is lost when it failed: no answer in time, a reset, a broken connection. That is the
+// unsuccessful transaction of RFC 9411. Where the sender sends once (flows and packets), it is lost
+// also when the DUT dropped its packet or evicted its entry: the frame loss of RFC 9693.
+//
+// An attempt over TCP that completed although the DUT dropped a packet of its or evicted its entry
+// is not lost: it succeeded after retries, and took a second or more.
+type Shares struct {
+	Lost float64 `json:"loss"`
+	// Retried succeeded after retries, at most: each packet that was dropped, again when it was
+	// sent again, counts for one attempt.
+	Retried float64 `json:"after_retries,omitempty"`
+}
+
+// SharesOf returns the shares of a trial.
+func SharesOf(t *results.Trial) Shares {
+	var offered, once, completed int64 // all, of senders that send once, of the others
 	hostile := false
 	for _, e := range t.Entries {
-		if e.Role == results.Hostile {
+		switch {
+		case e.Role == results.Hostile:
 			hostile = true
-		} else {
+		case e.Repeats():
 			offered += e.Offered
+			completed += e.Done()
+		default:
+			offered += e.Offered
+			once += e.Offered - e.Failed
 		}
 	}
 	if offered == 0 {
-		return 0
+		return Shares{}
 	}
-	lost := t.Accounting.Failed
-	if !hostile { // what the kernel refused was of the load
+	lost, retried := t.Accounting.Failed, int64(0)
+	if !hostile { // what the kernel dropped was of the load
 		dropped := t.Accounting.Refused + t.Accounting.Evicted
 		if t.Stack != nil {
 			dropped += t.Stack.ListenDrops
 		}
-		lost = max(lost, min(dropped, offered))
+		dropped = max(0, dropped-lost) // a failure explains one
+		lost += min(dropped, once)
+		retried = min(max(0, dropped-once), completed)
 	}
-	return float64(lost) / float64(offered)
+	return Shares{float64(lost) / float64(offered), float64(retried) / float64(offered)}
 }
 
 // limitOf names the limit that the losses of a trial show.

@@ -6,64 +6,109 @@ import (
 	"github.com/ctload/ctload/results"
 )
 
-// trial returns a trial of 1000 attempts.
+// trial returns a trial of 1000 connections, as far as they did not fail completed ones.
 func trial(verdict results.Verdict, change func(*results.Trial)) *results.Trial {
 	t := &results.Trial{Verdict: verdict, Stack: &results.Stack{}}
 	var e results.Entry
-	e.Offered = 1000
+	e.Offered, e.Unit, e.Completed = 1000, "connections", new(int64)
 	t.Entries = map[string]results.Entry{"users": e}
 	if change != nil {
 		change(t)
 	}
+	for name, e := range t.Entries {
+		if e.Completed != nil && e.Role != results.Hostile {
+			e.Failed = t.Accounting.Failed
+			*e.Completed = e.Offered - e.Failed
+			t.Entries[name] = e
+		}
+	}
 	return t
 }
 
-// TestObserve names the limit that each kind of loss shows, and tells what is a loss.
+// once makes the load of a trial one of flows that are answered, or of packets that are not.
+func once(t *results.Trial, unit string) {
+	e := t.Entries["users"]
+	e.Unit = unit
+	if unit == "packets" {
+		e.Completed, e.Sent = nil, new(int64(1000))
+	}
+	t.Entries["users"] = e
+}
+
+// TestObserve names the limit that each kind of loss shows, and tells what is lost from what
+// succeeded after retries.
 func TestObserve(t *testing.T) {
 	failed := func(n int64) func(*results.Trial) {
 		return func(t *results.Trial) { t.Accounting.Failed = n }
 	}
+	refused := func(n int64) func(*results.Trial) {
+		return func(t *results.Trial) { t.Accounting.Refused = n }
+	}
 	for _, tc := range []struct {
-		name  string
-		trial *results.Trial
-		held  bool
-		limit Limit
-		loss  float64
+		name    string
+		trial   *results.Trial
+		limit   Limit // empty: it holds
+		lost    float64
+		retried float64
 	}{
-		{"clean", trial(results.Clean, nil), true, "", 0},
-		{"few failures", trial(results.NotConntrack, failed(1)), true, "", .001},
-		{"more failures", trial(results.NotConntrack, failed(2)), false, Other, .002},
-		{"refused", trial(results.TableFull, func(t *results.Trial) { t.Accounting.Refused = 30 }),
-			false, Table, .03},
-		{"more refused packets than attempts",
-			trial(results.TableFull, func(t *results.Trial) { t.Accounting.Refused = 3000 }),
-			false, Table, 1},
-		{"evicted", trial(results.Evicting, func(t *results.Trial) { t.Accounting.Evicted = 30 }),
-			false, Table, .03},
-		{"chains", trial(results.ChainTooLong, failed(30)), false, Hash, .03},
-		{"ports", trial(results.NATExhausted, failed(30)), false, Ports, .03},
-		{"died", trial(results.DutDied, nil), false, Memory, 0},
+		{"clean", trial(results.Clean, nil), "", 0, 0},
+		{"few failures", trial(results.NotConntrack, failed(1)), "", .001, 0},
+		{"more failures", trial(results.NotConntrack, failed(2)), Other, .002, 0},
+		{"SYNs sent again", trial(results.TableFull, refused(30)), Table, 0, .03},
+		{"few SYNs sent again", trial(results.TableFull, refused(5)), "", 0, .005},
+		{"more refused packets than attempts", trial(results.TableFull, refused(3000)),
+			Table, 0, 1},
+		{"failures after retries, and successes", trial(results.TableFull, func(t *results.Trial) {
+			t.Accounting.Failed, t.Accounting.Refused = 10, 40
+		}), Table, .01, .03},
+		{"half-open entries evicted",
+			trial(results.Evicting, func(t *results.Trial) { t.Accounting.Evicted = 30 }),
+			Table, 0, .03},
+		{"packets refused", trial(results.TableFull, func(t *results.Trial) {
+			once(t, "packets")
+			t.Accounting.Refused = 30
+		}), Table, .03, 0},
+		{"flows evicted", trial(results.Evicting, func(t *results.Trial) {
+			once(t, "flows")
+			t.Accounting.Evicted = 30
+		}), Table, .03, 0},
+		{"flows that failed for it", trial(results.TableFull, func(t *results.Trial) {
+			once(t, "flows")
+			t.Accounting.Failed, t.Accounting.Refused = 30, 30
+		}), Table, .03, 0},
+		{"flows beside connections", trial(results.TableFull, func(t *results.Trial) {
+			var flows results.Entry
+			flows.Offered, flows.Unit, flows.Sent = 1000, "flows", new(int64(1000))
+			t.Entries["flows"] = flows
+			t.Accounting.Refused = 1100
+		}), Table, .5, .05},
+		{"chains", trial(results.ChainTooLong, failed(30)), Hash, .03, 0},
+		{"ports", trial(results.NATExhausted, failed(30)), Ports, .03, 0},
+		{"died", trial(results.DutDied, nil), Memory, 0, 0},
 		{"an accept queue", trial(results.NotConntrack, func(t *results.Trial) {
 			t.Accounting.Failed, t.Stack.ListenDrops = 30, 60
-		}), false, AcceptQueue, .06},
+		}), AcceptQueue, .03, .03},
+		{"an accept queue that retries outlast", trial(results.Clean, func(t *results.Trial) {
+			t.Stack.ListenDrops = 60
+		}), AcceptQueue, 0, .06},
 		{"a card", trial(results.NotConntrack, func(t *results.Trial) {
 			t.Accounting.Failed, t.Stack.SoftnetDropped = 30, 60
-		}), false, Link, .03},
+		}), Link, .03, 0},
 		{"no time", trial(results.NotConntrack, func(t *results.Trial) {
 			t.Accounting.Failed, t.CPU = 30, &results.CPU{SoftIRQ: 97, Idle: 3}
-		}), false, CPU, .03},
+		}), CPU, .03, 0},
 		{"an attacker's", trial(results.TableFull, func(t *results.Trial) {
 			hostile := t.Entries["users"]
 			hostile.Role = results.Hostile
 			t.Entries["flood"] = hostile
 			t.Accounting.Refused = 500
-		}), true, "", 0},
+		}), "", 0, 0},
 	} {
-		o, err := Conditions{Loss: .001}.Observe(5, tc.trial)
-		if err != nil || o.Held != tc.held || o.Limit != tc.limit || o.Invalid || o.Value != 5 ||
-			Loss(tc.trial) != tc.loss {
-			t.Errorf("%s: %+v, %v, a loss of %v; want held %v by %q, %v", tc.name, o, err,
-				Loss(tc.trial), tc.held, tc.limit, tc.loss)
+		o, err := Conditions{Loss: .001, Retried: .005}.Observe(5, tc.trial)
+		want := Observation{Value: 5, Held: tc.limit == "", Limit: tc.limit,
+			Shares: Shares{tc.lost, tc.retried}}
+		if err != nil || o != want {
+			t.Errorf("%s: %+v, %v; want %+v", tc.name, o, err, want)
 		}
 	}
 }

@@ -22,6 +22,7 @@ type Found struct {
 	Goal       string    `json:"goal"`               // as "highest rate:load"
 	Smallest   bool      `json:"smallest,omitempty"` // a smaller value is a better one
 	Loss       float64   `json:"loss"`               // share of the attempts that may be lost
+	Retried    float64   `json:"after_retries"`      // share that may succeed after retries
 	Keep       []string  `json:"keep,omitempty"`     // conditions that must hold as well
 	Resolution float64   `json:"resolution"`         // wanted width of an interval, as a share
 	Confidence float64   `json:"confidence"`         // of an interval: 0.95
@@ -61,9 +62,9 @@ type Trial struct {
 	Invalid bool    `json:"invalid,omitempty"`
 	Why     string  `json:"why,omitempty"` // the trial is INVALID, with what to change
 	Held    bool    `json:"held"`
-	Loss    float64 `json:"loss"`            // share of the attempts that were lost
-	Fill    float64 `json:"fill,omitempty"`  // peak / max
-	Limit   Limit   `json:"limit,omitempty"` // by which it did not hold
+	Shares
+	Fill  float64 `json:"fill,omitempty"`  // peak / max
+	Limit Limit   `json:"limit,omitempty"` // by which it did not hold
 	// Estimate is the limit by what the table held; 0: the trial does not tell.
 	Estimate float64 `json:"estimate,omitempty"`
 }
@@ -73,8 +74,8 @@ func (f Found) Unlike(before Found) string {
 	switch {
 	case f.Goal != before.Goal:
 		return fmt.Sprintf("it looked for %s, and this search for %s", before.Goal, f.Goal)
-	case f.Loss != before.Loss || !slices.Equal(f.Keep, before.Keep):
-		return "its trials held under other conditions (--loss, --keep)"
+	case f.Loss != before.Loss || f.Retried != before.Retried || !slices.Equal(f.Keep, before.Keep):
+		return "its trials held under other conditions (--loss, --after-retries, --keep)"
 	}
 	return ""
 }

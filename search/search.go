@@ -42,6 +42,7 @@ type Observation struct {
 	Invalid bool
 	Held    bool
 	Limit   Limit // by which the trial did not hold
+	Shares
 	// Estimate is the limit by what the table held in this trial; 0: the trial does not tell.
 	Estimate float64
 }

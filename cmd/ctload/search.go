@@ -76,7 +76,11 @@ Where something else is lost first, the search halves what is left, and names it
 		flags.Var(value, string(e.Extreme), e.usage)
 	}
 	flags.Var(unit("share", (*scenarios.Share)(&f.Loss)).withDefault("0%"), "loss",
-		"share of the attempts that may fail, or be refused or evicted by the kernel")
+		"share of the attempts that may be lost: those that failed, and those of a sender that "+
+			"sends once whose packet the DUT dropped or whose entry it evicted")
+	flags.Var(unit("share", (*scenarios.Share)(&f.Retried)), "after-retries",
+		"share of the attempts that may succeed only after the DUT dropped a packet of theirs "+
+			"(default: as --loss)")
 	flags.Var(textFlag(new(string), "condition", "'probe.lost == 0'").repeatable(&f.Keep), "keep",
 		"condition that a trial must keep as well, such as 'probe.lost == 0'; can be repeated")
 	flags.Var(unit("share", (*scenarios.Share)(&f.Resolution)).withDefault("2%"), "resolution",
@@ -122,7 +126,7 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) (failed error) {
 	if err != nil {
 		return err
 	}
-	this := search.Found{Goal: f.Goal.String(), Loss: f.Loss, Keep: f.Keep}
+	this := search.Found{Goal: f.Goal.String(), Loss: f.Loss, Retried: f.Retried, Keep: f.Keep}
 	before, err := earlierSearch(f.baseline, this)
 	if err != nil {
 		return err
@@ -291,6 +295,9 @@ func (f *searchFlags) readGoal(cmd *cobra.Command) error {
 			f.Goal, _ = goals.Parse(e, text) // the flag has refused another one
 		}
 	}
+	if !cmd.Flags().Changed("after-retries") {
+		f.Retried = f.Loss
+	}
 	switch {
 	case f.Goal.Extreme == "":
 		return fmt.Errorf("%s needs a goal: --highest rate, --smallest max or --longest "+
@@ -301,6 +308,8 @@ func (f *searchFlags) readGoal(cmd *cobra.Command) error {
 		return errors.New("--confidence: must be 50% to 99.9%")
 	case f.Loss >= 1:
 		return errors.New("--loss: must be less than 100%")
+	case f.Retried > 1:
+		return errors.New("--after-retries: must be at most 100%")
 	case f.atLeast == "":
 		return nil
 	}
