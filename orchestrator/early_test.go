@@ -78,7 +78,7 @@ func earlyQueue(t *testing.T, lab *orderedLab, early bool) (*queue, *trial) {
 	}
 	job := Job{Plan: plan, View: &silent{}, Folder: folder}
 	r := Request{Job: job, Lab: lab, EarlyBoot: early}
-	q := newQueue(r, newRun(r))
+	q := newQueue(r, newRun(r), nil)
 	slot, _, err := q.next()
 	if err != nil {
 		t.Fatal(err)

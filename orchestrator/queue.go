@@ -33,10 +33,17 @@ type queue struct {
 	origin   time.Time // of the run's seconds, which leave out the time before it was resumed
 }
 
-func newQueue(r Request, run *results.Run) *queue {
+func newQueue(r Request, run *results.Run, limits *limitSearch) *queue {
 	q := &queue{
-		Request: r, run: run, labs: 1 + len(r.Beside), repeated: make([]int, len(r.Plan.Scenarios)),
+		Request: r, run: run, limits: limits, labs: 1 + len(r.Beside), repeated: make([]int, len(r.Plan.Scenarios)),
 		origin: time.Now().Add(-time.Duration(run.Seconds * float64(time.Second))),
+	}
+	q.changed = sync.NewCond(&q.mu)
+	if limits != nil { // it asks for each trial again, and for those that were made
+		for _, s := range run.Scenarios {
+			q.begun += len(s.Trials)
+		}
+		return q
 	}
 	for _, slot := range r.Plan.Order {
 		made := func(t results.Trial) bool { return t.Number == slot.Number }
@@ -53,7 +60,6 @@ func newQueue(r Request, run *results.Run) *queue {
 			q.leaveOut(i)
 		}
 	}
-	q.changed = sync.NewCond(&q.mu)
 	return q
 }
 

@@ -116,7 +116,7 @@ func TestQueue_Retries(t *testing.T) {
 	job := Job{Plan: plan, View: new(silent), ID: "x", Folder: folder}
 	r := Request{Job: job, Lab: new(brokenLab)}
 	run := newRun(r)
-	q := newQueue(r, run)
+	q := newQueue(r, run, nil)
 	lost := results.Reason{Code: results.CodeLostCPU, Text: "the DUT waited for a CPU"}
 	broken := results.Reason{Code: results.CodeBroken, Text: "the agent ended"}
 	// happens gives the outcomes of the trials of a scenario, by number; the others are valid.
@@ -196,7 +196,7 @@ func TestQueue_Resume(t *testing.T) {
 	run.Scenarios[0].Trials = []results.Trial{{Number: 1}, {Number: 2}}
 	run.Scenarios[1].Trials = []results.Trial{spoilt(1, 3), {Number: 3}}
 	run.Scenarios[2].Trials = []results.Trial{spoilt(1, 4), {Number: 2}, spoilt(4, 0)}
-	q := newQueue(r, run)
+	q := newQueue(r, run, nil)
 	want := []Slot{{Scenario: 1, Number: 2}, {Scenario: 2, Number: 5, Repeats: 4, Attempt: 2}}
 	if diff := cmp.Diff(want, q.open); diff != "" {
 		t.Errorf("queued (-want +got):\n%s", diff)
@@ -205,7 +205,7 @@ func TestQueue_Resume(t *testing.T) {
 		t.Errorf("%d trials were begun, %v ago", q.begun, time.Since(q.origin))
 	}
 	plan.Retries = 1
-	if q := newQueue(r, run); len(q.open) != 1 {
+	if q := newQueue(r, run, nil); len(q.open) != 1 {
 		t.Errorf("queued with one retry: %+v", q.open)
 	}
 }
@@ -221,7 +221,7 @@ func TestQueue_NotAsAsked(t *testing.T) {
 	view := new(silent)
 	r := Request{Job: Job{Plan: plan, View: view, ID: "x", Folder: folder}, Lab: new(brokenLab)}
 	run := newRun(r)
-	q := newQueue(r, run)
+	q := newQueue(r, run, nil)
 	unlike := results.Reason{Code: results.CodeNotAsAsked, Text: "the hash has 7 buckets"}
 	perform := func(slot Slot) {
 		tr := &trial{Request: r, slot: slot, result: results.Trial{Number: slot.Number}}
@@ -240,7 +240,7 @@ func TestQueue_NotAsAsked(t *testing.T) {
 		}
 		perform(slot)
 	}
-	q = newQueue(r, run) // as after an interrupt
+	q = newQueue(r, run, nil) // as after an interrupt
 	for {
 		slot, ok, _ := q.next()
 		if !ok {

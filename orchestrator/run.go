@@ -47,7 +47,11 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 	}
 	run := newRun(r)
 	if r.Resume != nil {
-		if err := compare.Continues(r.Resume, run); err != nil {
+		planned := *run
+		if looking != nil { // its scenarios come one by one
+			planned.Scenarios = r.Resume.Scenarios
+		}
+		if err := compare.Continues(r.Resume, &planned); err != nil {
 			return nil, err
 		}
 		run = r.Resume
@@ -58,8 +62,7 @@ func Run(ctx context.Context, r Request) (*results.Run, error) {
 		return run, err
 	}
 	r.emit(r.begin(run))
-	trials := newQueue(r, run)
-	trials.limits = looking
+	trials := newQueue(r, run, looking)
 	var following errgroup.Group
 	for _, lab := range slices.Concat([]vm.Lab{r.Lab}, r.Beside) {
 		following.Go(func() error { return trials.follow(ctx, lab) })

@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/ctload/ctload/orchestrator/goals"
 	"github.com/ctload/ctload/orchestrator/wiring"
 	"github.com/ctload/ctload/results"
+	"github.com/ctload/ctload/results/compare"
 	"github.com/ctload/ctload/scenarios"
 	"github.com/ctload/ctload/search"
 )
@@ -17,6 +19,8 @@ import (
 // that the trials before suggest. The run then has a scenario for each value that was tried.
 type Search struct {
 	Goal goals.Goal
+	// Method looks for the metrics of [goals.RFC9693] in turn, instead of a goal; empty: the goal.
+	Method string
 	// Loss and Retried are the shares of the attempts that may be lost, and that may succeed after
 	// retries; Keep holds further conditions.
 	Loss       float64
@@ -44,7 +48,8 @@ type limitSearch struct {
 	moved   func(search.Scenario) // tells what is known of a limit
 	note    func(string)
 
-	slot  Slot // of the trial under way; a Number of 0: none
+	begun []int // trials of each scenario of the run that were asked for
+	slot  Slot  // of the trial under way; a Number of 0: none
 	value float64
 	why   search.Step
 }
@@ -53,17 +58,37 @@ type limitSearch struct {
 type sought struct {
 	scenarios.Resolved
 	goal       goals.Goal
-	search     *search.Search
+	search     seeker
 	conditions search.Conditions
+}
+
+// seeker finds a figure by trials: a *search.Search or a *search.Repeat.
+type seeker interface {
+	Next() (value float64, why search.Step, more bool)
+	Record(o search.Observation)
+	Result() search.Result
+	Stuck() bool
+}
+
+// Name returns what the search looks for, as the report has it.
+func (s Search) Name() string { return cmp.Or(s.Method, s.Goal.String()) }
+
+// goals returns the goals of each scenario, in their order.
+func (s Search) goals() []goals.Goal {
+	if s.Method == goals.RFC9693 {
+		return goals.MetricsRFC9693()
+	}
+	return []goals.Goal{s.Goal}
 }
 
 // prepare checks a search against a plan, and returns where it begins.
 func (s Search) prepare(plan *Plan) (*limitSearch, error) {
 	h := &limitSearch{Search: s, plan: plan, report: &search.Report{Search: search.Found{
-		Experiment: plan.Experiment.Name, Started: time.Now(), Goal: s.Goal.String(),
+		Experiment: plan.Experiment.Name, Started: time.Now(), Goal: s.Name(),
 		Smallest: s.Goal.Extreme == goals.Smallest,
 		Loss:     s.Loss, Retried: s.Retried, Keep: s.Keep, Resolution: s.Resolution, Confidence: s.Confidence,
-		AtLeast: s.AtLeast, Over: s.Over.Key(),
+		AtLeast: s.AtLeast, Over: s.Over.Key(), Axis: s.Over.String(),
+		MaxTrials: s.MaxTrials, Retries: s.Retries,
 	}}}
 	if s.Over.Varies(s.Goal) {
 		return nil, fmt.Errorf("--over %s: --%s looks for that", s.Over.Key(), s.Goal)
@@ -80,9 +105,16 @@ func (s Search) prepare(plan *Plan) (*limitSearch, error) {
 		return nil, err
 	}
 	for _, o := range own {
-		if err := h.add(o.plan, o.Resolved, o.over); err != nil {
-			return nil, err
+		for _, goal := range s.goals() {
+			if err := h.add(goal, o); err != nil {
+				return nil, err
+			}
 		}
+	}
+	if s.Method != "" { // the load of the method alone, and nothing to recover from
+		experiment := *plan.Experiment
+		experiment.Phases, experiment.Recovery = nil, scenarios.Recovery{}
+		plan.Experiment = &experiment
 	}
 	return h, nil
 }
@@ -116,12 +148,14 @@ func (h *limitSearch) deal(all []origin) (own []origin, err error) {
 	return own, nil
 }
 
-// add adds a scenario whose limit is looked for; i is the index of its origin in the plan, over its
-// value on the axis.
-func (h *limitSearch) add(i int, r scenarios.Resolved, over string) error {
-	plan, topology := h.plan, h.plan.Experiment.Topology
-	goal, err := h.Goal.Settle(r)
-	if err != nil {
+// add adds a scenario and a goal that is looked for in it.
+func (h *limitSearch) add(goal goals.Goal, o origin) error {
+	plan, topology, r := h.plan, h.plan.Experiment.Topology, o.Resolved
+	goal, err := goal.Settle(topology, r)
+	switch {
+	case err != nil && h.Method != "":
+		return err
+	case err != nil:
 		return fmt.Errorf("--%s: %w", h.Goal.Extreme, err)
 	}
 	if err := plan.checkOne(r); err != nil {
@@ -131,7 +165,7 @@ func (h *limitSearch) add(i int, r scenarios.Resolved, over string) error {
 		Loss: h.Loss, Retried: h.Retried,
 	}}
 	for _, text := range h.Keep {
-		condition, err := results.CompileThreshold(text, plan.workloads[i])
+		condition, err := results.CompileThreshold(text, plan.workloads[o.plan])
 		if err != nil {
 			return fmt.Errorf("--keep: %w", err)
 		}
@@ -141,21 +175,54 @@ func (h *limitSearch) add(i int, r scenarios.Resolved, over string) error {
 	set.Resolution, set.Confidence, set.MaxTrials = h.Resolution, h.Confidence, h.MaxTrials
 	set.Retries = h.Retries
 	q.search = search.New(set)
+	if goal.Quantity == goals.TearDown {
+		q.search = search.NewRepeat(set)
+	}
 	h.bases = append(h.bases, q)
 	found := &h.report.Search
-	one := search.Scenario{Name: r.Name, Over: over, Unit: goal.Unit(), Predicted: set.Predicted}
-	if over != "" {
-		one.Of = plan.Scenarios[i].Name
+	one := search.Scenario{
+		Name: r.Name, Over: o.over, Unit: goal.Unit(), Predicted: set.Predicted,
+		Metric: goal.Metric(),
+	}
+	if one.Metric != "" {
+		one.Name, one.Of = r.Name+"@"+string(goal.Quantity), r.Name
+	}
+	if o.over != "" {
+		one.Of = plan.Scenarios[o.plan].Name
 	}
 	found.Scenarios = append(found.Scenarios, one)
-	if value, _, more := q.search.Next(); more {
-		if life, short := goal.Short(topology, r, value); short {
-			found.Notes = append(found.Notes, fmt.Sprintf("%s: the load ends before its first "+
-				"entries expire, after %s s: a longer load has a lower limit", r.Name,
-				results.Figure(life)))
-		}
+	if goal.Quantity == goals.Establishment {
+		found.Notes = append(found.Notes, fmt.Sprintf("%s: %s connections in the trials of both "+
+			"rates, and no rate above as many in a second", r.Name,
+			results.Figure(goal.Connections())))
+	}
+	value, _, more := q.search.Next()
+	if life, short := goal.Short(topology, r, value); more && one.Metric == "" && short {
+		found.Notes = append(found.Notes, fmt.Sprintf("%s: the load ends before its first "+
+			"entries expire, after %s s: a longer load has a lower limit", r.Name,
+			results.Figure(life)))
 	}
 	return nil
+}
+
+// careful is the share of the lower bound of the establishment rate at which the trials of the
+// other metrics open their connections: none of them is lost to the rate.
+const careful = 0.5
+
+// settle gives the goal of the current scenario what the goals before found.
+func (h *limitSearch) settle() {
+	q := &h.bases[h.current]
+	if q.goal.Metric() == "" || q.goal.Quantity == goals.Establishment {
+		return
+	}
+	for before := h.current - 1; before >= 0; before-- {
+		if h.bases[before].goal.Quantity == goals.Establishment {
+			if low := h.report.Search.Scenarios[before].Low; low != nil {
+				q.goal = q.goal.OpenAt(*low * careful)
+			}
+			return
+		}
+	}
 }
 
 // CheckSearch refuses a search that the plan cannot make, before anything boots. It returns what is
@@ -182,8 +249,15 @@ func (h *limitSearch) next(run *results.Run) (Slot, bool, error) {
 		if err := h.observe(run); err != nil {
 			return Slot{}, false, err
 		}
+		found := h.report.Search.Scenarios[h.current]
+		h.note(found.Words(h.report.Search.Confidence))
+		if err := h.save(h.report); err != nil {
+			return Slot{}, false, err
+		}
+		h.moved(found)
 	}
 	for ; h.current < len(h.bases); h.current++ {
+		h.settle()
 		q := h.bases[h.current]
 		for {
 			value, why, more := q.search.Next()
@@ -198,13 +272,26 @@ func (h *limitSearch) next(run *results.Run) (Slot, bool, error) {
 				})
 				continue
 			}
+			if name := h.plan.Scenarios[index].Name; run.Scenarios[index].Name != name {
+				return Slot{}, false, &compare.UnlikeError{Reasons: []string{fmt.Sprintf(
+					"the unfinished search went on with %s, and this one with %s",
+					run.Scenarios[index].Name, name)}}
+			}
+			h.begun = append(h.begun, make([]int, len(h.plan.Scenarios)-len(h.begun))...)
+			h.begun[index]++
 			h.value, h.why = value, why
-			h.slot = Slot{Scenario: index, Number: 1 + len(run.Scenarios[index].Trials)}
-			if again := h.last(run); again != nil && again.Spoilt() {
+			h.slot = Slot{Scenario: index, Number: h.begun[index]}
+			if again := trialOf(run, index, h.slot.Number-1); again != nil && again.Spoilt() {
 				h.slot.Repeats = again.Number
 			}
 			h.plan.Order = append(h.plan.Order, h.slot)
-			return h.slot, true, nil
+			if trialOf(run, index, h.slot.Number) == nil {
+				return h.slot, true, nil
+			}
+			// The trial was made before the search was cut off.
+			if err := h.observe(run); err != nil {
+				return Slot{}, false, err
+			}
 		}
 		h.conclude()
 	}
@@ -215,26 +302,26 @@ func (h *limitSearch) next(run *results.Run) (Slot, bool, error) {
 // most returns how many valid trials the search makes at most.
 func (h *limitSearch) most() int { return len(h.bases) * h.MaxTrials }
 
-// last returns the trial before the one of the slot, of the same scenario; nil without one.
-func (h *limitSearch) last(run *results.Run) *results.Trial {
-	trials := run.Scenarios[h.slot.Scenario].Trials
-	if len(trials) == 0 {
+// trialOf returns a trial of a run by its number; nil where it was not made.
+func trialOf(run *results.Run, scenario, number int) *results.Trial {
+	trials := run.Scenarios[scenario].Trials
+	i := slices.IndexFunc(trials, func(t results.Trial) bool { return t.Number == number })
+	if i < 0 {
 		return nil
 	}
-	return &trials[len(trials)-1]
+	return &trials[i]
 }
 
 // observe takes what the trial under way has shown.
 func (h *limitSearch) observe(run *results.Run) error {
 	q, found := h.bases[h.current], &h.report.Search.Scenarios[h.current]
-	trials := run.Scenarios[h.slot.Scenario].Trials
-	i := slices.IndexFunc(trials, func(t results.Trial) bool { return t.Number == h.slot.Number })
-	t := &trials[i]
+	t := trialOf(run, h.slot.Scenario, h.slot.Number)
 	o, err := q.conditions.Observe(h.value, t)
 	if err != nil {
 		return fmt.Errorf("--keep: %w", err)
 	}
-	if o.Held && o.Shares == (search.Shares{}) { // the peak is bounded by max otherwise
+	lossless := o.Held && o.Shares == (search.Shares{}) // else max bounds the peak
+	if lossless || !o.Invalid && q.goal.Quantity == goals.TearDown {
 		o.Estimate = q.goal.Estimate(h.value, t)
 	}
 	q.search.Record(o)
@@ -248,11 +335,6 @@ func (h *limitSearch) observe(run *results.Run) error {
 	found.Made = append(found.Made, made)
 	h.slot = Slot{}
 	h.conclude()
-	h.note(found.Words(h.report.Search.Confidence))
-	if err := h.save(h.report); err != nil {
-		return err
-	}
-	h.moved(*found)
 	return nil
 }
 
@@ -285,7 +367,9 @@ func (p *Plan) add(s scenarios.Resolved, run *results.Run) (index int, err error
 	p.thresholds = append(p.thresholds, nil) // a trial beyond the limit fails them, as it should
 	p.conditions = append(p.conditions, one.conditions...)
 	p.steady = append(p.steady, one.steady...)
-	run.Scenarios = append(run.Scenarios, p.expected(len(p.Scenarios)-1))
+	if len(run.Scenarios) < len(p.Scenarios) { // else the run to resume has it
+		run.Scenarios = append(run.Scenarios, p.expected(len(p.Scenarios)-1))
+	}
 	return len(p.Scenarios) - 1, nil
 }
 

@@ -54,8 +54,12 @@ func searchLines(f search.Found) []line {
 		if s.Predicted > 0 {
 			predicted = results.Figure(s.Predicted)
 		}
+		value := bound(s.Value)
+		if s.Metric != "" && s.Value != nil { // the rows have units of their own
+			value = s.Amount(*s.Value)
+		}
 		for i, cell := range []string{
-			s.Name, bound(s.Value), bound(s.Low), bound(s.High), limit, predicted,
+			s.Name, value, bound(s.Low), bound(s.High), limit, predicted,
 			strconv.Itoa(s.Trials),
 		} {
 			lines[i].cells = append(lines[i].cells, cell)
@@ -110,10 +114,12 @@ func searchWords(f search.Found) (list []string) {
 		if s.Stuck {
 			text += "; the search ended there, since trials stayed INVALID"
 		}
-		var held, lost []string
+		var held, lost, measured []string
 		for _, t := range s.Made {
 			switch value := results.Figure(t.Value); {
 			case t.Invalid:
+			case t.Step == search.Measure:
+				measured = append(measured, results.Figure(t.Estimate))
 			case t.Held:
 				held = append(held, value)
 			default:
@@ -125,6 +131,9 @@ func searchWords(f search.Found) (list []string) {
 		}
 		if len(lost) > 0 {
 			text += ". Not held: " + strings.Join(lost, "; ")
+		}
+		if len(measured) > 0 {
+			text += ". Measured: " + strings.Join(measured, "; ")
 		}
 		if s.Invalid > 0 {
 			text += ". Not counted: " + howMany(s.Invalid, "INVALID trial")

@@ -96,6 +96,55 @@ func TestSearch_Curve(t *testing.T) {
 	golden(t, "search-curve.html", withoutParts(t, b.Bytes()))
 }
 
+// TestSearch_Metrics renders the three metrics of RFC 9693, each with its unit.
+func TestSearch_Metrics(t *testing.T) {
+	value := func(v float64) *float64 { return &v }
+	r := &search.Report{Search: search.Found{
+		Experiment: "gateway", Goal: "rfc9693", Confidence: .95, Resolution: .02,
+		Started: time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC),
+		Scenarios: []search.Scenario{
+			{
+				Name: "baseline@establishment-rate", Of: "baseline", Unit: "/s", Trials: 4,
+				Metric: "maximum connection establishment rate", Limit: search.CPU,
+				Value: value(5120), Low: value(5000), High: value(5240),
+				Made: []search.Trial{
+					{Value: 5000, Step: search.Bisect, Held: true},
+					{Value: 5240, Step: search.Bisect, Limit: search.CPU,
+						Shares: search.Shares{Lost: .01}},
+				},
+			},
+			{
+				Name: "baseline@capacity", Of: "baseline", Unit: "entries", Trials: 7,
+				Metric: "connection tracking table capacity", Limit: search.Table,
+				Predicted: 4096, Value: value(4096), Low: value(4090), High: value(4101),
+				Made: []search.Trial{
+					{Value: 3072, Step: search.Predict, Held: true, Fill: .75, Estimate: 4096},
+				},
+			},
+			{
+				Name: "baseline@tear-down-rate", Of: "baseline", Unit: "/s", Trials: 2,
+				Metric: "connection tear-down rate",
+				Value:  value(150000), Low: value(140000), High: value(160000),
+				Made: []search.Trial{
+					{Value: 3072, Step: search.Measure, Estimate: 140000},
+					{Value: 3072, Step: search.Measure, Estimate: 160000},
+				},
+			},
+		},
+	}}
+	for format, file := range map[string]string{
+		"table": "search-metrics.txt", "csv": "search-metrics.csv", "junit": "search-metrics.xml",
+		"json": "search-metrics.json", "markdown": "search-metrics.md",
+		"html": "search-metrics.html",
+	} {
+		var b bytes.Buffer
+		if err := Search(&b, format, r, Options{}); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, file, withoutStyles(b.Bytes()))
+	}
+}
+
 func TestScale(t *testing.T) {
 	for _, values := range [][]float64{{199, 204}, {100, 204}, {1, 1e6}, {7}, {}, {4096, 65536}} {
 		s := scaleOf(0, 100, values)

@@ -27,8 +27,10 @@ func searchHTML(b *bytes.Buffer, r *search.Report, o Options) error {
 	if f.Over != "" {
 		d.Drawings = append(d.Drawings, *curve(f))
 	}
-	if trials := trialsChart(f); trials != nil {
-		d.Drawings = append(d.Drawings, *trials)
+	for _, part := range byUnit(f) {
+		if trials := trialsChart(part); trials != nil {
+			d.Drawings = append(d.Drawings, *trials)
+		}
 	}
 	if o.Trials != nil {
 		run := printable.Of(o.Trials)
@@ -48,6 +50,25 @@ func latest(run *results.Run) (names []string) {
 		}
 	}
 	return names
+}
+
+// byUnit divides what a search found into parts that one axis can show: each metric by itself.
+func byUnit(f search.Found) (parts []search.Found) {
+	var metrics []string
+	for _, s := range f.Scenarios {
+		metrics = addNew(metrics, s.Metric)
+	}
+	for _, metric := range metrics {
+		part := f
+		part.Scenarios = nil
+		for _, s := range f.Scenarios {
+			if s.Metric == metric {
+				part.Scenarios = append(part.Scenarios, s)
+			}
+		}
+		parts = append(parts, part)
+	}
+	return parts
 }
 
 // known are the values of a scenario's limit that are known.
@@ -73,7 +94,7 @@ func trialsChart(f search.Found) *chart {
 		all = append(all, known(s)...)
 		for _, t := range s.Made {
 			if !t.Invalid {
-				all, tried = append(all, t.Value), true
+				all, tried = append(all, shown(t)), true
 			}
 		}
 	}
@@ -111,14 +132,26 @@ func trialsChart(f search.Found) *chart {
 			if t.Invalid {
 				continue
 			}
-			text := results.Figure(t.Value) + unitOf(f) + " held"
-			if !t.Held {
+			text := results.Figure(shown(t)) + unitOf(f) + " held"
+			switch {
+			case t.Step == search.Measure:
+				text = results.Figure(shown(t)) + unitOf(f)
+			case !t.Held:
 				text = results.Figure(t.Value) + unitOf(f) + " did not hold" + shares(t.Shares)
 			}
-			c.Dots = append(c.Dots, dot{x.at(t.Value), y, tone(i), !t.Held, text})
+			hollow := !t.Held && t.Step != search.Measure
+			c.Dots = append(c.Dots, dot{x.at(shown(t)), y, tone(i), hollow, text})
 		}
 	}
 	return c
+}
+
+// shown returns the value at which a chart shows a trial: what it measured, or what was tried.
+func shown(t search.Trial) float64 {
+	if t.Step == search.Measure {
+		return t.Estimate
+	}
+	return t.Value
 }
 
 // curve draws the limits of a search with an axis: a line for each scenario of the experiment with

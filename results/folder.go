@@ -220,7 +220,7 @@ func Resume(path string) (*Folder, *Run, error) {
 
 // rewind removes the trials that a run began and did not finish.
 func (f *Folder) rewind(run *Run) error {
-	if run.Planned == 0 || run.ended() {
+	if run.ended() {
 		return fmt.Errorf("the run %s is finished: there is nothing to resume", f.path)
 	}
 	run.Rewind()

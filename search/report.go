@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ctload/ctload/results"
@@ -19,14 +18,17 @@ type Report struct {
 type Found struct {
 	Experiment string    `json:"experiment"`
 	Started    time.Time `json:"started"`
-	Goal       string    `json:"goal"`               // as "highest rate:load"
+	Goal       string    `json:"goal"`               // as "highest rate:load", or the method
 	Smallest   bool      `json:"smallest,omitempty"` // a smaller value is a better one
 	Loss       float64   `json:"loss"`               // share of the attempts that may be lost
 	Retried    float64   `json:"after_retries"`      // share that may succeed after retries
 	Keep       []string  `json:"keep,omitempty"`     // conditions that must hold as well
 	Resolution float64   `json:"resolution"`         // wanted width of an interval, as a share
 	Confidence float64   `json:"confidence"`         // of an interval: 0.95
+	MaxTrials  int       `json:"max_trials"`         // valid ones of each scenario, at most
+	Retries    int       `json:"retries"`            // further attempts where one is INVALID
 	Over       string    `json:"over,omitempty"`     // what the scenarios differ in, as "max"
+	Axis       string    `json:"axis,omitempty"`     // the same with its values, as "max=4k,16k"
 	// AtLeast is the value that every scenario has to reach; 0: none was asked for.
 	AtLeast   float64    `json:"at_least,omitempty"`
 	Scenarios []Scenario `json:"scenarios"`
@@ -40,6 +42,8 @@ type Scenario struct {
 	Name string `json:"name"`
 	Over string `json:"over,omitempty"` // the scenario's value of Found.Over
 	Of   string `json:"of,omitempty"`   // the experiment's scenario, where Over is its value
+	// Metric is the name of what RFC 9693 measures; empty in a search for a goal.
+	Metric string `json:"metric,omitempty"`
 	// Value is the most probable limit; null where no trial held.
 	Value *float64 `json:"value"`
 	// Low and High bound the limit with the confidence; null where nothing is known beyond.
@@ -123,7 +127,7 @@ func (f Found) Worse(before Found) (list []string) {
 			}
 			if s.Name == b.Name && worse {
 				list = append(list, fmt.Sprintf("%s; the baseline has %s", s.Words(f.Confidence),
-					strings.TrimPrefix(b.Words(before.Confidence), b.Name+": ")))
+					b.known(before.Confidence)))
 			}
 		}
 	}
@@ -146,12 +150,19 @@ func (s *Scenario) Set(r Result) {
 
 // Words says in a sentence what is known of the limit.
 func (s *Scenario) Words(confidence float64) string {
+	if s.Metric != "" {
+		return s.Of + ", " + s.Metric + ": " + s.known(confidence)
+	}
+	return s.Name + ": " + s.known(confidence)
+}
+
+// known is [Scenario.Words] without the name.
+func (s *Scenario) known(confidence float64) (text string) {
 	amount := func(v *float64) string { return s.Amount(*v) }
 	limit := ""
 	if s.Limit != "" {
 		limit = "; the limit is " + s.Limit.Words()
 	}
-	text := s.Name + ": "
 	switch {
 	case s.Value != nil && s.Low != nil && s.High != nil:
 		text += fmt.Sprintf("%s (%s: %s to %s)", amount(s.Value), results.Percent(confidence),

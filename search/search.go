@@ -68,6 +68,7 @@ const (
 	Above   Step = "above"   // just above it, which should not
 	Bracket Step = "bracket" // farther away, until the limit lies between two trials
 	Bisect  Step = "bisect"  // in the middle of what is left
+	Measure Step = "measure" // at the one value of a measurement
 	Again   Step = "again"   // the last value once more, since its trial was INVALID
 )
 

@@ -67,6 +67,9 @@ func (f *runFlags) readExperiment(
 		"scenario", "kernel", "trials", "out", "tag", "threshold", "dry-run", "rules", "rules6",
 		"nft", "sysctl-file", "shard",
 	} {
+		if cmd.Flags().Lookup(other) == nil { // of ctload search
+			continue
+		}
 		if err := exclusive(cmd, "resume", other); err != nil && !sandbox.Inside() {
 			return nil, err
 		}
@@ -87,6 +90,14 @@ func (f *runFlags) readExperiment(
 	run, err := folder.Load()
 	if err != nil {
 		return nil, fmt.Errorf("--resume: %w", err)
+	}
+	if searching := cmd.Flags().Lookup("highest") != nil; searching != (run.Planned == 0) {
+		if searching {
+			return nil, fmt.Errorf("--resume %s: it is no search; ctload run --resume makes the "+
+				"rest of a run", path)
+		}
+		return nil, fmt.Errorf("--resume %s: it is a search; ctload search --resume makes its rest",
+			path)
 	}
 	e := run.Environment
 	f.seed = run.Seed

@@ -39,7 +39,8 @@ const (
 func searchCommand() *cobra.Command {
 	f := searchFlags{goals: map[goals.Extreme]string{}}
 	cmd := &cobra.Command{
-		Use:   "search EXPERIMENT --highest rate | --smallest max | --longest timeout:STATE",
+		Use: "search EXPERIMENT --highest rate | --smallest max | --longest timeout:STATE | " +
+			"--method rfc9693",
 		Short: "the highest rate that a configuration carries, or the smallest table for a load",
 		Long: `Looks for the limit of each scenario of an experiment, and prints it with an interval
 and what is lost first beyond it.
@@ -50,11 +51,18 @@ and what is lost first beyond it.
   ctload search mine.yaml --longest timeout:time_wait       the longest timeout that fits
   ctload search mine.yaml --highest rate --at-least 2000/s  exit status 1 where it is less
   ctload search mine.yaml --highest rate --over max=4k,16k  at each size of the table: a curve
+  ctload search mine.yaml --method rfc9693                  three metrics of a gateway
+  ctload search --resume runs/last                          the rest of one that was cut off
 
 Each trial is that of ctload run, with one value changed. The first is below the predicted limit:
 what lives in the table there tells where it is full, and trials just below and above confirm it.
 Where something else is lost first, the search halves what is left, and names it.`,
-		Args: needs(1, 1, experimentArgument),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if f.resume != "" {
+				return takesNothing(cmd, args)
+			}
+			return needs(1, 1, experimentArgument)(cmd, args)
+		},
 		RunE: f.run,
 	}
 	flags := cmd.Flags()
@@ -75,6 +83,9 @@ Where something else is lost first, the search halves what is left, and names it
 		}
 		flags.Var(value, string(e.Extreme), e.usage)
 	}
+	addWord(flags, &f.Method, "method", "of three metrics of a gateway, with a load of its own: "+
+		"its maximum connection establishment rate, the capacity of its table, its tear-down rate",
+		"", goals.RFC9693)
 	flags.Var(unit("share", (*scenarios.Share)(&f.Loss)).withDefault("0%"), "loss",
 		"share of the attempts that may be lost: those that failed, and those of a sender that "+
 			"sends once whose packet the DUT dropped or whose entry it evicted")
@@ -107,6 +118,8 @@ Where something else is lost first, the search halves what is left, and names it
 		"look for the limits of one of several parts of the scenarios, such as 2/5; ctload merge "+
 			"joins and judges them")
 	f.registerLab(flags)
+	flags.Var(textFlag(&f.resume, "run", "runs/last"), "resume",
+		"make the rest of this search, which was cut off, with its goal and conditions")
 	flags.VarP(textFlag(&f.out, "folder", "runs/now"), "out", "o",
 		"run folder (default: runs/EXPERIMENT-search-TIME)")
 	f.watch.register(flags)
@@ -126,7 +139,7 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) (failed error) {
 	if err != nil {
 		return err
 	}
-	this := search.Found{Goal: f.Goal.String(), Loss: f.Loss, Retried: f.Retried, Keep: f.Keep}
+	this := search.Found{Goal: f.Name(), Loss: f.Loss, Retried: f.Retried, Keep: f.Keep}
 	before, err := earlierSearch(f.baseline, this)
 	if err != nil {
 		return err
@@ -139,7 +152,7 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) (failed error) {
 		about += fmt.Sprintf(" for all %d scenarios", n)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, %s, of at most %d trials each; "+
-		"a trial takes about %s\n", job.Plan.Experiment.Name, f.Goal,
+		"a trial takes about %s\n", job.Plan.Experiment.Name, f.Name(),
 		count(len(known.Scenarios), "limit"), f.MaxTrials, about)
 	defer catchSignals(cmd)()
 	keepPipes()
@@ -173,7 +186,8 @@ func (f *searchFlags) run(cmd *cobra.Command, args []string) (failed error) {
 	err = errors.Join(err, reports.Search(f.watch.output(cmd), f.format, &report, options))
 	fmt.Fprintf(cmd.ErrOrStderr(), "run folder: %s\n", f.out)
 	if err != nil {
-		return interrupted(cmd, err, "interrupted; what was measured is kept in "+f.out)
+		return interrupted(cmd, err, "interrupted; what was measured is kept: "+
+			"ctload search --resume "+f.out+" makes the rest")
 	}
 	if f.Of > 0 { // the merge judges
 		return stuck(report.Search)
@@ -239,6 +253,9 @@ func (f *searchFlags) inside(cmd *cobra.Command, args []string) error {
 	if err == nil {
 		job.Folder, err = results.Attach(f.out)
 	}
+	if err == nil && f.resume != "" {
+		job.Resume, err = job.Folder.Load()
+	}
 	if err != nil {
 		return err
 	}
@@ -252,10 +269,15 @@ func (f *searchFlags) inside(cmd *cobra.Command, args []string) error {
 func (f *searchFlags) check(
 	cmd *cobra.Command, args []string,
 ) (job orchestrator.Job, known search.Found, err error) {
-	if err = f.readGoal(cmd); err == nil {
+	if f.resume != "" {
+		err = f.readResumed(cmd)
+	} else {
+		err = f.readGoal(cmd)
+	}
+	if err == nil {
 		job, err = f.plan(cmd, args)
 	}
-	if err == nil && f.out != "" && !sandbox.Inside() {
+	if err == nil && f.resume == "" && f.out != "" && !sandbox.Inside() {
 		if err = results.CheckNew(f.out); err != nil {
 			err = fmt.Errorf("--out: %w", err)
 		}
@@ -280,6 +302,48 @@ func (f *searchFlags) check(
 	return job, known, err
 }
 
+// readResumed takes over what the search to resume was asked for.
+func (f *searchFlags) readResumed(cmd *cobra.Command) error {
+	for _, other := range []string{
+		"highest", "smallest", "longest", "method", "loss", "after-retries", "keep", "resolution",
+		"confidence", "max-trials", "retries", "at-least", "over",
+	} {
+		if err := exclusive(cmd, "resume", other); err != nil {
+			return err
+		}
+	}
+	path, err := f.out, error(nil) // as the command outside has found it
+	if !sandbox.Inside() {
+		path, err = findRun(f.resume)
+	}
+	var report search.Report
+	if err == nil {
+		var folder *results.Folder
+		if folder, err = results.Open(path); err == nil {
+			err = errors.Join(folder.LoadSearch(&report), folder.Close())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("--resume: %w", err)
+	}
+	asked := report.Search
+	f.Loss, f.Retried, f.Keep, f.AtLeast = asked.Loss, asked.Retried, asked.Keep, asked.AtLeast
+	f.Resolution, f.Confidence = asked.Resolution, asked.Confidence
+	f.MaxTrials, f.Search.Retries = asked.MaxTrials, asked.Retries
+	if extreme, goal, isGoal := strings.Cut(asked.Goal, " "); isGoal {
+		f.Goal, err = goals.Parse(goals.Extreme(extreme), goal)
+	} else {
+		f.Method = asked.Goal
+	}
+	if err == nil && asked.Axis != "" {
+		f.Over, err = goals.ParseAxis(asked.Axis)
+	}
+	if err != nil {
+		return fmt.Errorf("--resume %s: %w", path, err)
+	}
+	return nil
+}
+
 // readGoal reads the one goal of the command line, and the value that it has to reach.
 func (f *searchFlags) readGoal(cmd *cobra.Command) error {
 	extremes := []goals.Extreme{goals.Highest, goals.Smallest, goals.Longest}
@@ -287,7 +351,7 @@ func (f *searchFlags) readGoal(cmd *cobra.Command) error {
 	for _, e := range extremes {
 		names = append(names, string(e))
 	}
-	if err := exclusive(cmd, names...); err != nil {
+	if err := exclusive(cmd, append(names, "method")...); err != nil {
 		return err
 	}
 	for _, e := range extremes {
@@ -299,9 +363,17 @@ func (f *searchFlags) readGoal(cmd *cobra.Command) error {
 		f.Retried = f.Loss
 	}
 	switch {
-	case f.Goal.Extreme == "":
-		return fmt.Errorf("%s needs a goal: --highest rate, --smallest max or --longest "+
-			"timeout:time_wait", cmd.CommandPath())
+	case f.Goal.Extreme == "" && f.Method == "":
+		return fmt.Errorf("%s needs a goal: --highest rate, --smallest max, --longest "+
+			"timeout:time_wait or --method %s", cmd.CommandPath(), goals.RFC9693)
+	case f.Method != "" && f.Over.Key() != "":
+		return errors.New("--over: it goes with a goal, and not with --method")
+	case f.Method != "" && f.shard.of > 0:
+		return errors.New("--shard: it goes with a goal, and not with --method")
+	case f.Method != "" && f.atLeast != "":
+		return errors.New("--at-least: it goes with a goal, and not with --method")
+	case f.Method != "" && len(f.Keep) > 0:
+		return errors.New("--keep: the load of --method has no probes; it goes with a goal")
 	case f.Resolution <= 0 || f.Resolution > 0.5:
 		return errors.New("--resolution: must be more than 0% and at most 50%")
 	case f.Confidence < 0.5 || f.Confidence > 0.999:

@@ -136,6 +136,31 @@ recovery: 1s
 	}
 }
 
+// TestSearch_RFC9693: the capacity of a table of 1000 is 1000 connections; 750 of them, opened in no
+// less than a second, set no limit to the establishment rate but that; and removing them takes a
+// time.
+func TestSearch_RFC9693(t *testing.T) {
+	needsTime(t)
+	const gateway = `experiment: gateway
+topology: router
+dut: {nat: masquerade, sysctl: {net.netfilter.nf_conntrack_max: 1000}}
+workload:
+- {generator: udp, ports: 8000-8003, rate: 100/s, duration: 1s}
+`
+	found := searched(t, 25*time.Minute, gateway, "--method", "rfc9693")
+	if len(found) != 3 {
+		t.Fatalf("%d metrics", len(found))
+	}
+	establishment, capacity, tearDown := found[0], found[1], found[2]
+	if establishment.Low == nil || *establishment.Low < 225 || *establishment.Low > 750 {
+		t.Errorf("%s", establishment.Words(.95))
+	}
+	checkFound(t, capacity, 1000, 1000, search.Table)
+	if tearDown.Value == nil || *tearDown.Value < 750 || tearDown.Trials != 6 {
+		t.Errorf("%s, of %d trials", tearDown.Words(.95), tearDown.Trials)
+	}
+}
+
 // TestSearch_ExitStatus: a limit below the one that was asked for, or below that of an earlier
 // search, ends with exit status 1.
 func TestSearch_ExitStatus(t *testing.T) {

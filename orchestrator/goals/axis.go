@@ -14,6 +14,7 @@ import (
 type Axis struct {
 	goal   Goal
 	values []float64
+	text   string
 }
 
 // axes are the quantities of an axis.
@@ -39,7 +40,7 @@ const mostValues = 64
 func ParseAxis(text string) (Axis, error) {
 	key, list, found := strings.Cut(text, "=")
 	word, of, _ := strings.Cut(key, ":")
-	a := Axis{goal: Goal{Quantity: Quantity(word), Of: of}}
+	a := Axis{goal: Goal{Quantity: Quantity(word), Of: of}, text: text}
 	var words []string
 	for _, q := range axes {
 		words = append(words, string(q))
@@ -93,6 +94,9 @@ func (g Goal) read(text string) (float64, error) {
 		return float64(n), err
 	}
 }
+
+// String returns the axis as [ParseAxis] has read it; empty without one.
+func (a Axis) String() string { return a.text }
 
 // Key returns what the axis varies, as the command line has it.
 func (a Axis) Key() string { return strings.TrimSuffix(string(a.goal.Quantity)+":"+a.goal.Of, ":") }

@@ -46,6 +46,8 @@ type Goal struct {
 	Extreme
 	Quantity
 	Of string // the entry of a rate, empty for the only one; the state of a timeout
+
+	connections, rate float64 // of a metric, where they do not vary; see [Goal.loadRFC9693]
 }
 
 // quantities are those that go with each extreme; a colon means that a name follows.
@@ -61,7 +63,7 @@ func (e Extreme) Quantities() []string { return quantities[e] }
 // Parse reads a goal as the flag of an extreme has it: rate, rate:load, max, timeout:time_wait.
 func Parse(e Extreme, text string) (Goal, error) {
 	word, of, named := strings.Cut(text, ":")
-	g := Goal{e, Quantity(word), of}
+	g := Goal{Extreme: e, Quantity: Quantity(word), Of: of}
 	var words []string
 	for _, known := range quantities[e] {
 		words = append(words, strings.TrimSuffix(known, ":"))
@@ -102,12 +104,16 @@ func (g Goal) String() string {
 func (g Goal) Unit() string {
 	return map[Quantity]string{
 		Rate: "/s", Max: "entries", Buckets: "buckets", Memory: "MiB", Timeout: "s",
+		Establishment: "/s", Capacity: "entries", TearDown: "/s",
 	}[g.Quantity]
 }
 
 // Settle completes the goal for a scenario: it finds the entry of a rate. The error says why the
 // scenario has no such value to vary.
-func (g Goal) Settle(s scenarios.Resolved) (Goal, error) {
+func (g Goal) Settle(topology scenarios.Topology, s scenarios.Resolved) (Goal, error) {
+	if g.Metric() != "" {
+		return g.settleRFC9693(topology, s)
+	}
 	if g.Quantity != Rate {
 		return g, nil
 	}
@@ -156,6 +162,8 @@ func (g Goal) entry(s scenarios.Resolved) int {
 func (g Goal) At(s scenarios.Resolved, value float64) scenarios.Resolved {
 	text := strconv.FormatFloat(value, 'f', -1, 64)
 	switch g.Quantity {
+	case Establishment, Capacity, TearDown:
+		s = g.loadRFC9693(s, value)
 	case Rate:
 		s.Workload = slices.Clone(s.Workload)
 		e := &s.Workload[g.entry(s)]
@@ -200,6 +208,9 @@ func with(list scenarios.Settings, key, value string) scenarios.Settings {
 
 // Settings returns where a search over a scenario begins, and between which values it goes on.
 func (g Goal) Settings(topology scenarios.Topology, s scenarios.Resolved) search.Settings {
+	if g.Metric() != "" {
+		return g.settingsRFC9693(topology, s)
+	}
 	own := forecast.Scenario(topology, s, 1)
 	set := search.Settings{Smallest: g.Extreme == Smallest}
 	switch g.Quantity {
@@ -275,16 +286,19 @@ func (g Goal) Short(
 const leastFill = 0.1
 
 // Estimate returns the limit by what the table held in a trial at a value, since living entries are
-// linear in the rate and in the timeout; 0 where the trial does not tell.
+// linear in the rate, in the timeout and in the number of connections; of a tear-down the rate of
+// the trial. It is 0 where the trial does not tell.
 func (g Goal) Estimate(value float64, t *results.Trial) float64 {
 	c := t.Conntrack
 	own, room := float64(c.Peak-c.Baseline), float64(c.Max-c.Baseline)
 	switch {
+	case g.Quantity == TearDown:
+		return tearDownRate(t)
 	case !c.Tracked || c.Max <= 0 || own <= 0:
 		return 0
 	case g.Quantity == Max:
 		return float64(c.Peak)
-	case g.Quantity != Rate && g.Quantity != Timeout || own < leastFill*room:
+	case g.Quantity != Rate && g.Quantity != Timeout && g.Quantity != Capacity || own < leastFill*room:
 		return 0
 	}
 	return value * room / own

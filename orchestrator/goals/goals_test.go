@@ -33,7 +33,7 @@ func parsed(t *testing.T, e Extreme, text string, s scenarios.Resolved) Goal {
 	t.Helper()
 	g, err := Parse(e, text)
 	if err == nil {
-		g, err = g.Settle(s)
+		g, err = g.Settle(scenarios.Topology{}, s)
 	}
 	if err != nil {
 		t.Fatal(err)
