@@ -20,7 +20,7 @@ topology: router
 dut: {nat: masquerade, sysctl: {net.netfilter.nf_conntrack_max: 3000}}
 workload:
 - {generator: tcp, ports: 8000-8003, rate: 100/s, duration: 1s}
-- {probe: tcp}
+- {probe: tcp, port: 22, rate: 10/s}
 `
 	e, _, err := scenarios.Parse("x.yaml", []byte(text))
 	if err != nil {
