@@ -64,7 +64,7 @@ func (c Conditions) Observe(value float64, t *results.Trial) (Observation, error
 		}
 		return o, nil
 	}
-	o.Shares = SharesOf(t)
+	o.Shares = sharesOf(t)
 	o.Held = t.Verdict != results.DutDied && o.Lost <= c.Loss && o.Retried <= c.Retried
 	if !o.Held {
 		o.Limit = limitOf(t)
@@ -100,8 +100,8 @@ type Shares struct {
 	Retried float64 `json:"after_retries,omitempty"`
 }
 
-// SharesOf returns the shares of a trial.
-func SharesOf(t *results.Trial) Shares {
+// sharesOf returns the shares of a trial.
+func sharesOf(t *results.Trial) Shares {
 	var offered, once, completed int64 // all, of senders that send once, of the others
 	hostile := false
 	for _, e := range t.Entries {
