@@ -116,5 +116,5 @@ func (a Axis) Over(s scenarios.Resolved) (list []scenarios.Resolved, keys []stri
 
 // Varies reports whether the axis varies what a goal looks for.
 func (a Axis) Varies(g Goal) bool {
-	return a.goal.Quantity == g.Quantity && a.goal.Of == g.Of
+	return len(a.values) > 0 && a.goal.Quantity == g.Quantity && a.goal.Of == g.Of
 }
