@@ -153,7 +153,7 @@ func shares(s search.Shares) string {
 		list = append(list, results.Percent(s.Lost)+" of the attempts lost")
 	}
 	if s.Retried > 0 {
-		list = append(list, results.Percent(s.Retried)+" after retries")
+		list = append(list, "at most "+results.Percent(s.Retried)+" after retries")
 	}
 	if len(list) == 0 {
 		return ""

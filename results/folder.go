@@ -220,7 +220,8 @@ func Resume(path string) (*Folder, *Run, error) {
 
 // rewind removes the trials that a run began and did not finish.
 func (f *Folder) rewind(run *Run) error {
-	if run.ended() {
+	_, noSearch := f.read(fileSearch, maxFile) // whose trials are not planned
+	if run.ended() || run.Planned == 0 && noSearch != nil {
 		return fmt.Errorf("the run %s is finished: there is nothing to resume", f.path)
 	}
 	run.Rewind()

@@ -38,14 +38,12 @@ func (e *PartError) Error() string {
 		return fmt.Sprintf("%s is a part: %s, shard %v; ctload merge joins the shards",
 			name, e.trials(), e.Shard)
 	case e.Shard != nil && e.Planned == 0:
-		return fmt.Sprintf("%s is unfinished: %s, shard %v; ctload search --resume RUN makes the "+
-			"rest of the shard", name, e.trials(), e.Shard)
+		return fmt.Sprintf("%s is unfinished: %s, shard %v", name, e.trials(), e.Shard)
 	case e.Shard != nil:
 		return fmt.Sprintf("%s is unfinished: %s, shard %v with %d; ctload run --resume RUN makes "+
 			"the rest of the shard", name, e.trials(), e.Shard, len(e.Shard.Trials))
 	case e.Planned == 0:
-		return fmt.Sprintf("%s is unfinished: it has %s; ctload search --resume RUN makes the rest",
-			name, e.trials())
+		return fmt.Sprintf("%s is unfinished: it has %s", name, e.trials())
 	default:
 		return fmt.Sprintf("%s is unfinished: %s; ctload run --resume RUN makes the rest",
 			name, e.trials())

@@ -96,13 +96,17 @@ func (c Conditions) Observe(value float64, t *results.Trial) (Observation, error
 type Shares struct {
 	Lost float64 `json:"loss"`
 	// Retried succeeded after retries, at most: each packet that was dropped, again when it was
-	// sent again, counts for one attempt.
+	// sent again, counts for one attempt. A SYN that was sent again took [firstRetry] or more.
 	Retried float64 `json:"after_retries,omitempty"`
 }
+
+// firstRetry is the time, in ms, after which Linux sends an unanswered SYN again (TCP_TIMEOUT_INIT).
+const firstRetry = 1000
 
 // sharesOf returns the shares of a trial.
 func sharesOf(t *results.Trial) Shares {
 	var offered, once, completed int64 // all, of senders that send once, of the others
+	var late int64                     // completed ones whose SYN may have been sent again
 	hostile := false
 	for _, e := range t.Entries {
 		switch {
@@ -111,6 +115,9 @@ func sharesOf(t *results.Trial) Shares {
 		case e.Repeats():
 			offered += e.Offered
 			completed += e.Done()
+			if e.Connect.Count == 0 || e.Connect.Max >= firstRetry {
+				late += e.Done()
+			}
 		default:
 			offered += e.Offered
 			once += e.Offered - e.Failed
@@ -121,13 +128,13 @@ func sharesOf(t *results.Trial) Shares {
 	}
 	lost, retried := t.Accounting.Failed, int64(0)
 	if !hostile { // what the kernel dropped was of the load
-		dropped := t.Accounting.Refused + t.Accounting.Evicted
+		connected := t.Accounting.Evicted // dropped of connections that the client has already
 		if t.Stack != nil {
-			dropped += t.Stack.ListenDrops
+			connected += t.Stack.ListenDrops
 		}
-		dropped = max(0, dropped-lost) // a failure explains one
+		dropped := max(0, t.Accounting.Refused+connected-lost) // a failure explains one
 		lost += min(dropped, once)
-		retried = min(max(0, dropped-once), completed)
+		retried = min(max(0, dropped-once), late+connected, completed)
 	}
 	return Shares{float64(lost) / float64(offered), float64(retried) / float64(offered)}
 }

@@ -61,6 +61,12 @@ func TestObserve(t *testing.T) {
 		{"failures after retries, and successes", trial(results.TableFull, func(t *results.Trial) {
 			t.Accounting.Failed, t.Accounting.Refused = 10, 40
 		}), Table, .01, .03},
+		{"failures alone are retried", trial(results.TableFull, func(t *results.Trial) {
+			t.Accounting.Failed, t.Accounting.Refused = 20, 140
+			e := t.Entries["users"]
+			e.Connect = results.Latency{Count: 980, Max: 999}
+			t.Entries["users"] = e
+		}), Table, .02, 0},
 		{"half-open entries evicted",
 			trial(results.Evicting, func(t *results.Trial) { t.Accounting.Evicted = 30 }),
 			Table, 0, .03},

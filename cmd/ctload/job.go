@@ -16,6 +16,7 @@ import (
 	"github.com/ctload/ctload/orchestrator"
 	"github.com/ctload/ctload/results"
 	"github.com/ctload/ctload/scenarios"
+	"github.com/ctload/ctload/search"
 	"github.com/ctload/ctload/vm/guest"
 	"github.com/ctload/ctload/vm/libvirt"
 	"github.com/ctload/ctload/vm/sandbox"
@@ -91,11 +92,8 @@ func (f *runFlags) readExperiment(
 	if err != nil {
 		return nil, fmt.Errorf("--resume: %w", err)
 	}
-	if searching := cmd.Flags().Lookup("highest") != nil; searching != (run.Planned == 0) {
-		if searching {
-			return nil, fmt.Errorf("--resume %s: it is no search; ctload run --resume makes the "+
-				"rest of a run", path)
-		}
+	isSearch := folder.LoadSearch(new(search.Report)) == nil
+	if isSearch && cmd.Flags().Lookup("highest") == nil {
 		return nil, fmt.Errorf("--resume %s: it is a search; ctload search --resume makes its rest",
 			path)
 	}
