@@ -105,7 +105,7 @@ func briefCause(t *Trial, v Verdict) string {
 	case Evicting:
 		return Entries(c.EarlyDrop) + " evicted"
 	case NotConntrack:
-		return plural(t.Accounting.Unexplained, "failure") + " not of tracking"
+		return plural(t.Accounting.Unexplained, "failure") + " without a cause in conntrack"
 	}
 	switch {
 	case !c.Tracked:

@@ -23,7 +23,7 @@ import (
 // baseline sample. Names follow the kernel's netlink attributes (CTA_STATS_*), except
 // early_drop and chain_toolong, which have the spelling that operators know.
 type Counters struct {
-	// Drop counts the packets for new entries that the kernel refused, SYN retries included.
+	// Drop counts the packets for new entries that the kernel refused, retries included.
 	Drop int64 `json:"drop" column:"|drop" chart:"bad"`
 	// EarlyDrop counts the entries not yet ASSURED that were evicted for new ones.
 	EarlyDrop int64 `json:"early_drop" column:"early_|drop" chart:"c4"`

@@ -84,7 +84,7 @@ func TestJudge_Entries(t *testing.T) {
 			},
 			verdict: TableFull,
 			words: []string{
-				"refused 475 packets", "SYN retries included",
+				"refused 475 packets", "retries included",
 				"10 of 200 connections of hold failed (10 timed out), all 400 flows of udp were " +
 					"sent, since the sender does not see what the DUT refuses",
 			},

@@ -47,7 +47,7 @@ func TestJudge(t *testing.T) {
 			},
 			verdict: TableFull,
 			words: []string{
-				"full at 4096 entries after 1.20 s", "refused 3616 packets", "SYN retries included",
+				"full at 4096 entries after 1.20 s", "refused 3616 packets", "retries included",
 				"904 of 5000 requests failed (904 timed out)",
 			},
 			not: []string{"without a line", "no conntrack counter"},

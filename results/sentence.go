@@ -115,7 +115,7 @@ func tableFullWords(t *Trial) string {
 	}
 	retries := ""
 	if t.retries() {
-		retries = ", SYN retries included"
+		retries = ", retries included"
 	}
 	s := fmt.Sprintf("the kernel refused %s because no entry was free (drop%s)", packets, retries)
 	highest := "though the highest count sampled was " + Count(c.Peak) + " of " + Count(c.Max)
