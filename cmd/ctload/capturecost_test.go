@@ -17,8 +17,8 @@ import (
 )
 
 // TestCapture_Cost captures a table of more entries than a capture lists: its CPU time is that at
-// any size of the table. Other work on the host slows a process down, so that the best of several
-// captures counts. Its memory is a row of make bench.
+// any size of the table. make bench holds it, and the memory, to what docs/bench.md says; beside
+// other tests the same work takes more CPU time, so that this test finds what doubles it.
 func TestCapture_Cost(t *testing.T) {
 	program := labtest.Ctload(t)
 	labtest.Share(t)
@@ -26,7 +26,7 @@ func TestCapture_Cost(t *testing.T) {
 		return
 	}
 	fill(t, hostcapture.DefaultEntries*3/2)
-	const most = 100 * time.Millisecond
+	const most = 200 * time.Millisecond
 	dir, cpu := t.TempDir(), time.Hour
 	for i := 0; i < 20 && cpu > most; i++ {
 		cmd := exec.Command(program, "capture", "--watch", "0s", "--output",

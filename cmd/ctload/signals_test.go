@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -38,7 +39,7 @@ func TestSignals_WithoutContext(t *testing.T) {
 			}
 			// The command reads it once it is under way.
 			for written := 0; written < 1<<20; {
-				n, err := stdin.Write(make([]byte, 1<<10))
+				n, err := stdin.Write(bytes.Repeat([]byte("#\n"), 1<<9))
 				if written += n; err != nil || written >= 128<<10 {
 					break
 				}
