@@ -44,7 +44,8 @@ func TestAwaiting(t *testing.T) {
 	}
 }
 
-// TestConnectionSize bounds what a million held connections of sockets take beside the kernel's own.
+// TestConnectionSize bounds what a million held connections of sockets take beside the kernel's
+// own.
 func TestConnectionSize(t *testing.T) {
 	if size := unsafe.Sizeof(conn{}); size > 96 {
 		t.Errorf("the state of a connection takes %d bytes, want at most 96", size)

@@ -35,8 +35,9 @@ type queue struct {
 
 func newQueue(r Request, run *results.Run, limits *limitSearch) *queue {
 	q := &queue{
-		Request: r, run: run, limits: limits, labs: 1 + len(r.Beside), repeated: make([]int, len(r.Plan.Scenarios)),
-		origin: time.Now().Add(-time.Duration(run.Seconds * float64(time.Second))),
+		Request: r, run: run, limits: limits, labs: 1 + len(r.Beside),
+		repeated: make([]int, len(r.Plan.Scenarios)),
+		origin:   time.Now().Add(-time.Duration(run.Seconds * float64(time.Second))),
 	}
 	q.changed = sync.NewCond(&q.mu)
 	if limits != nil { // it asks for each trial again, and for those that were made

@@ -86,7 +86,8 @@ func (s Search) prepare(plan *Plan) (*limitSearch, error) {
 	h := &limitSearch{Search: s, plan: plan, report: &search.Report{Search: search.Found{
 		Experiment: plan.Experiment.Name, Started: time.Now(), Goal: s.Name(),
 		Smallest: s.Goal.Extreme == goals.Smallest,
-		Loss:     s.Loss, Retried: s.Retried, Keep: s.Keep, Resolution: s.Resolution, Confidence: s.Confidence,
+		Loss:     s.Loss, Retried: s.Retried, Keep: s.Keep,
+		Resolution: s.Resolution, Confidence: s.Confidence,
 		AtLeast: s.AtLeast, Over: s.Over.Key(), Axis: s.Over.String(),
 		MaxTrials: s.MaxTrials, Retries: s.Retries,
 	}}}

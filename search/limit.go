@@ -100,7 +100,8 @@ type Shares struct {
 	Retried float64 `json:"after_retries,omitempty"`
 }
 
-// firstRetry is the time, in ms, after which Linux sends an unanswered SYN again (TCP_TIMEOUT_INIT).
+// firstRetry is the time, in ms, after which Linux sends an unanswered SYN again
+// (TCP_TIMEOUT_INIT).
 const firstRetry = 1000
 
 // sharesOf returns the shares of a trial.

@@ -17,7 +17,8 @@ var summaries = regexp.MustCompile(
 		`(?:shown|deleted)\.\n?`)
 
 // clean returns the lines of a saved text without what terminals, mailers and pages added, each
-// with its number in the file: control sequences, carriage returns, no-break spaces, marks of quotation.
+// with its number in the file: control sequences, carriage returns, no-break spaces, marks of
+// quotation.
 func clean(text []byte) []line {
 	text = escapes.ReplaceAll(text, nil)
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))

@@ -44,8 +44,8 @@ func CountFlows(index int, flows Flows) (*FlowCounter, error) {
 	// Frames that the interface sends are then not even shown to the filter (Linux 4.20), which
 	// refuses them on every kernel.
 	_ = SetOption(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
-	// A tap on all protocols sees a frame before the kernel's own handlers, which then own it alone:
-	// they need no copy of it.
+	// A tap on all protocols sees a frame before the kernel's own handlers, which then own it
+	// alone: they need no copy of it.
 	if err = attachFilter(fd, program...); err == nil {
 		err = bindPackets(fd, index, unix.ETH_P_ALL)
 	}

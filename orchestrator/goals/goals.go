@@ -298,7 +298,8 @@ func (g Goal) Estimate(value float64, t *results.Trial) float64 {
 		return 0
 	case g.Quantity == Max:
 		return float64(c.Peak)
-	case g.Quantity != Rate && g.Quantity != Timeout && g.Quantity != Capacity || own < leastFill*room:
+	case g.Quantity != Rate && g.Quantity != Timeout && g.Quantity != Capacity,
+		own < leastFill*room:
 		return 0
 	}
 	return value * room / own

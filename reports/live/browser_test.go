@@ -269,7 +269,8 @@ func TestLiveSearch(t *testing.T) {
 		Name: "baseline", Unit: "/s", Predicted: 150, Value: new(150.0), Low: new(112.0),
 		High: new(200.0), Limit: search.Table, Trials: 2,
 		Made: []search.Trial{
-			{Value: 112, Held: true}, {Value: 200, Shares: search.Shares{Lost: .2}, Limit: search.Table},
+			{Value: 112, Held: true},
+			{Value: 200, Shares: search.Shares{Lost: .2}, Limit: search.Table},
 		},
 	})
 	b.until(row, `["150","112","200","table","150","2"]`)
