@@ -44,7 +44,7 @@ type Conntrack struct {
 	// ObjectBytes is the size of one nf_conntrack slab object of the DUT's kernel; 0: unknown.
 	ObjectBytes int64   `json:"object_bytes,omitempty"`
 	Samples     int64   `json:"samples"`       // number of samples
-	LongestGap  float64 `json:"longest_gap_s"` // longest time between two samples
+	LongestGap  float64 `json:"longest_gap_s"` // longest time between two samples but the last
 	FillShare   float64 `json:"fill"`          // peak / max; 0 without a max
 }
 

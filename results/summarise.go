@@ -41,7 +41,9 @@ func Summarise(t *Trial, samples []Sample, probes []ProbeSample) {
 	for i, s := range samples {
 		c.Peak = max(c.Peak, s.Count)
 		c.Tracked = c.Tracked || s.Count > 0
-		if i > 0 && !stopped(t.Actions, samples[i-1].Seconds, s.Seconds) {
+		// The last sample waits until no frame is under way any more.
+		regular := i > 0 && i < len(samples)-1
+		if regular && !stopped(t.Actions, samples[i-1].Seconds, s.Seconds) {
 			c.LongestGap = max(c.LongestGap, s.Seconds-samples[i-1].Seconds)
 		}
 		if s.Seconds < 0 {
