@@ -112,7 +112,8 @@ func TestOccupancy(t *testing.T) {
 					if !late || tries == 0 { // NaN without a sample
 						t.Fatalf("%.1f %% off", 100*off)
 					}
-					t.Logf("again: the host kept the load waiting, lives are %.1f %% longer", 100*longer)
+					t.Logf("again: the host kept the load waiting, lives are %.1f %% longer",
+						100*longer)
 				}
 			})
 	}

@@ -151,8 +151,8 @@ func TestSummariseEdges(t *testing.T) {
 	})
 }
 
-// TestSummarise_LastSample: the time until the last sample, for which the trial waits until no frame
-// is under way, is none in which the DUT stood still.
+// TestSummarise_LastSample: the time until the last sample, for which the trial waits until no
+// frame is under way, is none in which the DUT stood still.
 func TestSummarise_LastSample(t *testing.T) {
 	var trial Trial
 	Summarise(&trial, []Sample{{Seconds: 0}, {Seconds: 0.2}, {Seconds: 0.3}, {Seconds: 3}}, nil)

@@ -136,8 +136,8 @@ recovery: 1s
 	}
 }
 
-// TestSearch_RFC9693: the capacity of a table of 1000 is 1000 connections; 750 of them, opened in no
-// less than a second, set no limit to the establishment rate but that; and removing them takes a
+// TestSearch_RFC9693: the capacity of a table of 1000 is 1000 connections; 750 of them, opened in
+// no less than a second, set no limit to the establishment rate but that; and removing them takes a
 // time.
 func TestSearch_RFC9693(t *testing.T) {
 	needsTime(t)

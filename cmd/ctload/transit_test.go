@@ -31,8 +31,8 @@ func shapesOfLoad(r int) map[string]string {
 
 // TestTransit makes loads of every kind and of every course of their rate, all of a course at once
 // and of both address families: each frame that the load node and the DUT sent arrived or was
-// dropped at a named place. Rules of the DUT, which know nothing of links, count the first packet of
-// every flow. Of guests, it takes one course but in long tests.
+// dropped at a named place. Rules of the DUT, which know nothing of links, count the first packet
+// of every flow. Of guests, it takes one course but in long tests.
 func TestTransit(t *testing.T) {
 	labtest.Need(t)
 	for shape, text := range shapesOfLoad(400) {
@@ -108,7 +108,8 @@ recovery: 500ms
 	exact(t, course, trial.Transit)
 	for name, e := range trial.Entries {
 		if e.Done() != flows || e.OneWay() && (e.Received == nil || *e.Received != flows) {
-			t.Errorf("%s, %s: done %d, received %v of %d", e.Kind, name, e.Done(), e.Received, flows)
+			t.Errorf("%s, %s: done %d, received %v of %d", e.Kind, name, e.Done(), e.Received,
+				flows)
 		}
 	}
 	hits := ruleHits(trial)

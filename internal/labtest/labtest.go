@@ -72,8 +72,8 @@ func Ctload(t testing.TB) string {
 // builtVariable passes the folder of programs to a test in a sandbox, which has no compiler.
 const builtVariable = "CTLOAD_TEST_BUILT"
 
-// Share lets the processes that a test starts, such as itself again in a namespace, use the programs
-// that [Program] has built.
+// Share lets the processes that a test starts, such as itself again in a namespace, use the
+// programs that [Program] has built.
 func Share(t *testing.T) {
 	t.Helper()
 	folder, err := folder()
