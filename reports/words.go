@@ -182,7 +182,7 @@ func paragraph(b *bytes.Buffer, first, text string, width int) {
 	b.WriteByte('\n')
 }
 
-// units are what a line never begins with after its number.
+// units are the words that stay on the line of the number before them.
 var units = []string{"%", "s", "ms", "KiB", "MiB", "GiB"}
 
 // unbroken returns the words of a text, a number and its unit as one.

@@ -42,8 +42,8 @@ func TestTransit(t *testing.T) {
 	}
 	for shape, text := range shapesOfLoad(100) {
 		t.Run("guest/"+shape, func(t *testing.T) {
-			if shape != "burst" && !hosttest.Long() {
-				t.Skip("only in long tests")
+			if shape != "burst" {
+				hosttest.NeedTime(t)
 			}
 			balanced(t, 100, text, kindsOfLoad)
 		})
